@@ -1,0 +1,216 @@
+"""What can go wrong with a request, and whose fault it was.
+
+    GatewayError
+     ├─ InvalidRequest        client    400  what was sent cannot be served; `param` names the field
+     │   └─ ContextTooLong    client    400  prompt and answer do not fit the model's context
+     ├─ Unauthenticated       client    401  no key, or not one of ours
+     ├─ Forbidden             policy    403  the key may not do this
+     ├─ NotFound              client    404  no such model, route or record
+     ├─ MethodNotAllowed      client    405
+     ├─ RequestTimeout        client    408  headers or body came too slowly
+     ├─ RequestTooLarge       client    413
+     ├─ UnsupportedMedia      client    415  content type or encoding
+     ├─ RateLimited           capacity  429  come back later
+     ├─ Unavailable           capacity  503  no worker, no database, or draining
+     ├─ UpstreamFailed        upstream  502  the worker erred, died, or sent what is not an answer
+     │   └─ UpstreamTimeout   upstream  504  the worker fell silent
+     ├─ InternalError         gateway   500  a defect of ours
+     └─ ClientDisconnected    client    499  nobody is left to answer; never sent
+
+Every refusal leaves the gateway in OpenAI's shape, with a string in `code` that their SDKs' users
+test for: `{"error": {"message", "type", "param", "code"}}`.
+"""
+
+from enum import StrEnum
+from typing import ClassVar, TypedDict
+
+
+class Fault(StrEnum):
+    """Who has to act."""
+
+    CLIENT = "client"
+    POLICY = "policy"
+    CAPACITY = "capacity"
+    UPSTREAM = "upstream"
+    GATEWAY = "gateway"
+
+
+class ErrorDetail(TypedDict):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    error: ErrorDetail
+
+
+class GatewayError(Exception):
+    """A refusal, before the first byte as a status and in a running stream as an event.
+
+    `message` is read by strangers: it holds no prompt text, secret, path or worker address.
+    `retry_after_seconds` becomes `retry-after` (SDKs obey at most 60 s); `should_retry` becomes
+    `x-should-retry`, where the status alone would make an SDK do the wrong thing.
+    """
+
+    fault: ClassVar[Fault] = Fault.GATEWAY
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else self.default_code
+        self.retry_after_seconds = retry_after_seconds
+        self.should_retry = should_retry
+
+    def body(self) -> ErrorBody:
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response headers that tell an SDK whether and when to try again."""
+        headers: list[tuple[bytes, bytes]] = []
+        if self.retry_after_seconds is not None:
+            whole = max(1, round(self.retry_after_seconds))
+            headers.append((b"retry-after", b"%d" % whole))
+            headers.append((b"retry-after-ms", b"%d" % round(self.retry_after_seconds * 1000)))
+        if self.should_retry is not None:
+            headers.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
+        return headers
+
+
+class InvalidRequest(GatewayError):
+    fault = Fault.CLIENT
+    status = 400
+    type = "invalid_request_error"
+    default_code = "invalid_value"
+
+
+class ContextTooLong(InvalidRequest):
+    """Clients recognise this by its code, by "maximum context length", or by the literal code in
+    the message (LangChain reads only the text), so the message carries all three."""
+
+    default_code = "context_length_exceeded"
+
+    def __init__(self, context_tokens: int, prompt_tokens: int, max_tokens: int) -> None:
+        asked = f"{prompt_tokens} tokens"
+        if max_tokens:
+            asked = (
+                f"{prompt_tokens + max_tokens} tokens "
+                f"({prompt_tokens} in the messages, {max_tokens} in the completion)"
+            )
+        super().__init__(
+            f"This model's maximum context length is {context_tokens} tokens. However, you "
+            f"requested {asked} (context_length_exceeded). Please reduce the length of the "
+            "messages or of the completion.",
+            param="messages",
+        )
+
+
+class Unauthenticated(GatewayError):
+    fault = Fault.CLIENT
+    status = 401
+    type = "invalid_request_error"
+    default_code = "invalid_api_key"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+
+
+class Forbidden(GatewayError):
+    fault = Fault.POLICY
+    status = 403
+    type = "permission_error"
+    default_code = "forbidden"
+
+
+class NotFound(GatewayError):
+    fault = Fault.CLIENT
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    fault = Fault.CLIENT
+    status = 405
+    type = "invalid_request_error"
+    default_code = "method_not_allowed"
+
+
+class RequestTimeout(GatewayError):
+    fault = Fault.CLIENT
+    status = 408
+    type = "timeout"
+    default_code = "request_timeout"
+
+
+class RequestTooLarge(GatewayError):
+    fault = Fault.CLIENT
+    status = 413
+    type = "invalid_request_error"
+    default_code = "request_too_large"
+
+
+class UnsupportedMedia(GatewayError):
+    fault = Fault.CLIENT
+    status = 415
+    type = "invalid_request_error"
+    default_code = "unsupported_media_type"
+
+
+class RateLimited(GatewayError):
+    fault = Fault.CAPACITY
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class Unavailable(GatewayError):
+    fault = Fault.CAPACITY
+    status = 503
+    type = "service_unavailable_error"
+    default_code = "server_is_overloaded"
+
+
+class UpstreamFailed(GatewayError):
+    fault = Fault.UPSTREAM
+    status = 502
+    type = "server_error"
+    default_code = "upstream_error"
+
+
+class UpstreamTimeout(UpstreamFailed):
+    status = 504
+    default_code = "upstream_timeout"
+
+
+class InternalError(GatewayError):
+    pass
+
+
+class ClientDisconnected(GatewayError):
+    """The client is gone. Counted and audited under nginx's 499, but nobody receives it."""
+
+    fault = Fault.CLIENT
+    status = 499
+    type = "client_disconnected"
+    default_code = "client_disconnected"

@@ -1,0 +1,262 @@
+"""All configuration, read once: the environment over `..._FILE` over the YAML of `GATEWAY_CONFIG`.
+
+This is the only module that reads the environment. Every limit has a unit in its name, and a
+default whose reason stands beside it.
+"""
+
+import os
+from enum import StrEnum
+from functools import cached_property
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as SourceError
+
+ENV_PREFIX = "GATEWAY_"
+KIB = 1024
+MIB = 1024 * KIB
+
+MODEL_ID = "empero-ai/Qwythos-9B-Claude-Mythos-5-1M"
+MODEL_ALIAS = "qwythos"
+DEFAULT_CONTEXT_TOKENS = 1_010_000  # what the model is served with: `--max-model-len 1010000`
+
+
+class SettingsError(Exception):
+    """Configuration that cannot be used; the text is one line that says what to change."""
+
+
+class Engine(StrEnum):
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    TRANSFORMERS = "transformers"
+    LLAMACPP = "llamacpp"
+    OPENAI = "openai"
+
+
+class Separation(StrEnum):
+    """Who splits the thought off: the engine's parser, or we, from the text."""
+
+    PARSER = "parser"
+    INLINE = "inline"
+
+
+class WorkerSettings(BaseModel):
+    """One inference server. A bare URL means vLLM with its reasoning and tool parsers on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: AnyHttpUrl
+    engine: Engine = Engine.VLLM
+    separation: Separation = Separation.PARSER
+    max_model_len: int | None = Field(default=None, ge=1)  # tokens; else asked of the worker
+    api_key: SecretStr | None = None
+    tags: frozenset[str] = frozenset()
+    # Fields of the worker's request body: used where the client and the model card say nothing
+    # else (defaults), and always (overrides).
+    body_defaults: dict[str, Any] = Field(default_factory=dict)
+    body_overrides: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def base_url(self) -> str:
+        """Without a trailing slash or `/v1`, as the engines' own routes need it."""
+        return str(self.url).rstrip("/").removesuffix("/v1")
+
+
+def _worker_from_url(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+Worker = Annotated[WorkerSettings, BeforeValidator(_worker_from_url)]
+
+
+def _refuse_empty(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str) and not text.strip():
+        raise ValueError("is set but empty; give it a value or unset it")
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_refuse_empty)]
+
+SECRETS = ("database_url", "redis_url", "key_pepper", "admin_token", "sealing_key")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=False
+    )
+
+    # -- where things are
+    database_url: Secret | None = None
+    redis_url: Secret | None = None
+    workers: tuple[Worker, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    home: Path = Path("var")
+    embedded_model: Path | None = None
+
+    # -- secrets; none has a default outside `gateway dev`
+    key_pepper: Secret | None = None
+    admin_token: Secret | None = None
+    sealing_key: Secret | None = None
+
+    # -- keys
+    key_cache_seconds: float = Field(default=5.0, gt=0, le=5)  # revocation acts within this
+    key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each
+
+    # -- the edge
+    header_deadline_seconds: float = Field(default=10.0, gt=0)
+    max_header_bytes: int = Field(default=32 * KIB, ge=1 * KIB)
+    max_headers: int = Field(default=100, ge=10)
+    # 32 MiB is a 1M-token prompt (4-8 MB of text) with JSON escapes and room to spare.
+    max_body_bytes: int = Field(default=32 * MIB, ge=1 * KIB)
+    # A body may take this long, and one second more for each 64 KiB: a floor under its rate.
+    body_deadline_seconds: float = Field(default=60.0, gt=0)
+    body_floor_bytes_per_second: int = Field(default=64 * KIB, ge=1)
+    keep_alive_seconds: float = Field(default=75.0, gt=0)  # longer than any SDK's idle pool
+    client_stall_seconds: float = Field(default=60.0, gt=0)  # a client that stopped reading
+    max_connections: int = Field(default=10_000, ge=1)  # per process
+    drain_seconds: float = Field(default=300.0, ge=0)
+
+    # -- waiting, and saying so
+    commit_after_seconds: float = Field(default=12.0, gt=0)  # then the status line leaves
+    keep_alive_comment_seconds: float = Field(default=15.0, gt=0)  # proxies cut at 60 s
+    empty_delta_seconds: float = Field(default=60.0, gt=0)  # LangChain drops a stream at 120 s
+
+    # -- workers
+    connect_seconds: float = Field(default=2.0, gt=0)
+    # vLLM closes idle connections after 5 s; ours have to go first.
+    worker_idle_seconds: float = Field(default=3.5, gt=0, lt=5)
+    first_byte_seconds: float = Field(default=120.0, gt=0)  # plus the prefill:
+    prefill_floor_tokens_per_second: float = Field(default=400.0, gt=0)  # slowest prefill borne
+    inter_token_seconds: float = Field(default=60.0, gt=0)  # silence between tokens
+    probe_seconds: float = Field(default=5.0, gt=0)  # between readiness probes of a worker
+    probe_timeout_seconds: float = Field(default=5.0, gt=0)
+
+    # -- generation
+    max_output_tokens: int = Field(default=16_384, ge=1)  # the model card's figure, when absent
+    max_choices: int = Field(default=4, ge=1, le=16)  # `n`
+    max_messages: int = Field(default=10_000, ge=1)
+    max_tools: int = Field(default=128, ge=0)  # OpenAI's own limit
+
+    # -- audit
+    audit_flush_seconds: float = Field(default=0.25, gt=0)
+    audit_buffer_records: int = Field(
+        default=20_000, ge=1
+    )  # ~2 KiB each while the database is away
+    settle_seconds: float = Field(default=5.0, gt=0)  # time box for settle and audit at the end
+
+    # -- logs
+    log_level: str = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SecretFiles(settings_cls), _YamlFile(settings_cls)
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        level = value.lower()
+        if level not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be debug, info, warning or error")
+        return level
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings. Raises SettingsError with one line that names the variable at fault.
+
+    `overrides` (a command's own flags, or what `gateway dev` fills in) win over everything;
+    None in them means "not given".
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # validated by the model itself
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+    except SourceError as error:
+        name = str(error).split('"')[1]
+        reason = "is not valid JSON"
+        if name == "workers":
+            reason = 'must be a JSON list, for example ["http://10.0.0.5:8000"]'
+        raise SettingsError(f"{ENV_PREFIX}{name.upper()}: {reason}") from None
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`GATEWAY_X_FILE`: the path of a file that holds secret X, as Kubernetes mounts it."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        variable = f"{ENV_PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable) if field_name in SECRETS else None  # noqa: TID251
+        return (None if path is None else _read(variable, path)), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = (
+            (name, self.get_field_value(field, name)[0])
+            for name, field in self.settings_cls.model_fields.items()
+        )
+        return {name: value for name, value in values if value is not None}
+
+
+class _YamlFile(YamlConfigSettingsSource):
+    """The file that `GATEWAY_CONFIG` names, if it does."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        self._path = os.environ.get(ENV_PREFIX + "CONFIG")  # noqa: TID251
+        if self._path is not None:
+            _read(ENV_PREFIX + "CONFIG", self._path)
+        super().__init__(settings_cls, yaml_file=self._path)
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        try:
+            values = super()._read_file(file_path)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise SettingsError(f"GATEWAY_CONFIG: {self._path} is not YAML: {reason}") from None
+        if not isinstance(values, dict):
+            raise SettingsError(f"GATEWAY_CONFIG: {self._path} must hold `name: value` pairs")
+        return values
+
+
+def _read(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: {path} is not UTF-8 text") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name, *rest = first["loc"]
+    where = ENV_PREFIX + str(name).upper() + "".join(f"[{part}]" for part in rest)
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "is not a setting of the gateway"
+    return f"{where}: {reason[0].lower()}{reason[1:]}"
