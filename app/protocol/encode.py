@@ -1,0 +1,180 @@
+"""Visible events, as the client reads them: OpenAI's chunks, or one folded completion.
+
+Nothing is serialised that is not sent, and a batch of events is one piece of bytes, so that a
+client never receives half an event.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import orjson
+
+from app.errors import ErrorBody
+from app.protocol.answer import Visible
+from app.protocol.events import Finish, TextDelta, ToolCallDelta, Usage
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE_EVENT = b"data: [DONE]\n\n"
+
+
+def encode_error(body: ErrorBody) -> bytes:
+    """The end of a stream that failed: SDKs raise on an `error` key, then see the end."""
+    return b"data: " + orjson.dumps(body) + b"\n\n" + DONE_EVENT
+
+
+def usage_body(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+class Encoder(Protocol):
+    """Visible events as a client's chunks."""
+
+    def encode(self, events: Iterable[Visible]) -> bytes: ...
+
+    def empty_delta(self) -> bytes:
+        """A chunk that says nothing: the first one says that the answer has begun."""
+
+    def end(self, usage: Usage) -> bytes: ...
+
+
+class Folder(Protocol):
+    """Visible events as one body."""
+
+    def feed(self, events: Iterable[Visible]) -> None: ...
+
+    def body(self, completion_id: str, created: int, model: str, usage: Usage) -> bytes: ...
+
+
+class ChatEncoder:
+    """`chat.completion.chunk` events. The role comes once, in a chunk of its own, before a
+    choice's first delta: SDKs concatenate what comes twice."""
+
+    def __init__(
+        self, completion_id: str, created: int, model: str, *, n: int = 1, include_usage: bool
+    ) -> None:
+        self._envelope = (
+            b'data: {"id":%s,"object":"chat.completion.chunk","created":%d,"model":%s,"choices":['
+            % (orjson.dumps(completion_id), created, orjson.dumps(model))
+        )
+        self._include_usage = include_usage
+        # With include_usage every chunk but the last carries a null, as OpenAI's do.
+        self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+        self._text_head = [
+            self._envelope + b'{"index":%d,"delta":{"content":' % index for index in range(n)
+        ]
+        self._text_tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
+        self._roles = [False] * n
+
+    def encode(self, events: Iterable[Visible]) -> bytes:
+        parts: list[bytes] = []
+        for event in events:
+            if not self._roles[event.choice]:
+                parts.append(self._role(event.choice))
+            if isinstance(event, TextDelta):
+                parts.append(self._text_head[event.choice])
+                parts.append(orjson.dumps(event.text))
+                parts.append(self._text_tail)
+            elif isinstance(event, ToolCallDelta):
+                parts.append(self._chunk(event.choice, {"tool_calls": [_call(event)]}))
+            else:
+                parts.append(self._chunk(event.choice, {}, event.reason))
+        return b"".join(parts)
+
+    def empty_delta(self) -> bytes:
+        if not self._roles[0]:
+            return self._role(0)
+        return self._chunk(0, {"content": ""})
+
+    def end(self, usage: Usage) -> bytes:
+        if not self._include_usage:
+            return DONE_EVENT
+        body = orjson.dumps(usage_body(usage))
+        return self._envelope + b'],"usage":' + body + b"}\n\n" + DONE_EVENT
+
+    def _role(self, choice: int) -> bytes:
+        self._roles[choice] = True
+        return self._chunk(choice, {"role": "assistant", "content": "", "refusal": None})
+
+    def _chunk(self, choice: int, delta: dict[str, object], reason: str | None = None) -> bytes:
+        body = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return self._envelope + orjson.dumps(body) + self._tail
+
+
+def _call(event: ToolCallDelta) -> dict[str, object]:
+    if event.id is None:
+        return {"index": event.index, "function": {"arguments": event.arguments}}
+    return {
+        "index": event.index,
+        "id": event.id,
+        "type": "function",
+        "function": {"name": event.name, "arguments": event.arguments},
+    }
+
+
+class ChatFolder:
+    """The events of a stream, folded into the `chat.completion` that they amount to."""
+
+    def __init__(self, n: int = 1) -> None:
+        self._choices = [_FoldedChoice() for _ in range(n)]
+
+    def feed(self, events: Iterable[Visible]) -> None:
+        for event in events:
+            self._choices[event.choice].feed(event)
+
+    def body(self, completion_id: str, created: int, model: str, usage: Usage) -> bytes:
+        return orjson.dumps(
+            {
+                "id": completion_id,
+                "object": "chat.completion",
+                "created": created,
+                "model": model,
+                "choices": [choice.body(index) for index, choice in enumerate(self._choices)],
+                "usage": usage_body(usage),
+            }
+        )
+
+
+class _FoldedChoice:
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}  # index: id, name, arguments
+        self._reason: str | None = None
+
+    def feed(self, event: Visible) -> None:
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+        elif isinstance(event, Finish):
+            self._reason = event.reason
+        else:
+            call = self._calls.setdefault(event.index, (event.id or "", event.name or "", []))
+            call[2].append(event.arguments)
+
+    def body(self, index: int) -> dict[str, object]:
+        text = "".join(self._text)
+        message: dict[str, object] = {
+            "role": "assistant",
+            # OpenAI: "" for an empty answer, null where calls stand in its place.
+            "content": None if self._calls and not text else text,
+            "refusal": None,
+        }
+        if self._calls:
+            message["tool_calls"] = [
+                {
+                    "id": call_id,
+                    "type": "function",
+                    "function": {"name": name, "arguments": "".join(arguments)},
+                }
+                for _, (call_id, name, arguments) in sorted(self._calls.items())
+            ]
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": self._reason,
+        }
