@@ -1,6 +1,6 @@
 """The connection pool to Postgres."""
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -19,14 +19,15 @@ def create_engine(url: str) -> AsyncEngine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise SettingsError(
             "GATEWAY_DATABASE_URL: is not a URL like postgresql://user:password@host:5432/name"
         ) from None
     if parsed.drivername not in ("postgres", "postgresql", "postgresql+asyncpg"):
         raise SettingsError(f"GATEWAY_DATABASE_URL: {parsed.drivername} is not PostgreSQL")
     return create_async_engine(
-        parsed.set(drivername="postgresql+asyncpg"),
+        _for_asyncpg(parsed),
+        hide_parameters=True,  # a digest must not reach a log through an error's text
         pool_size=POOL_CONNECTIONS,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
@@ -37,3 +38,18 @@ def create_engine(url: str) -> AsyncEngine:
             "server_settings": {"application_name": "qwythos-gateway"},
         },
     )
+
+
+# libpq's names, which other tools put into URLs, in asyncpg's words.
+_QUERY_NAMES = {"sslmode": "ssl", "ssl": "ssl", "host": "host"}
+
+
+def _for_asyncpg(url: URL) -> URL:
+    unknown = sorted(url.query.keys() - _QUERY_NAMES.keys())
+    if unknown:
+        known = ", ".join(sorted(_QUERY_NAMES))
+        raise SettingsError(
+            f"GATEWAY_DATABASE_URL: '{unknown[0]}' is not known; the URL may carry {known}"
+        )
+    query = {_QUERY_NAMES[name]: value for name, value in url.query.items()}
+    return url.set(drivername="postgresql+asyncpg", query=query)

@@ -1,0 +1,118 @@
+"""The key store: whom a secret belongs to, and the issue and change of keys."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.store.api_key import ApiKey, KeyChanges, KeyDraft, KeyRecord
+from app.store.key_cache import Answer, KeyCache
+from app.store.key_records import UNAVAILABLE_CODE, KeyRecords
+from app.store.secrets import digest_of, is_well_formed, mint_secret
+from app.store.shared_lookups import SharedLookups
+from app.store.transaction import DatabaseUnavailable
+
+__all__ = ["ApiKey", "IssuedKey", "KeyStore"]
+
+LOOKUP_SECONDS = 2.0  # a database that hangs must not hang every request with it
+# Of the pool's five connections: a flood of made-up secrets leaves the rest to keys in use.
+STRANGERS_AT_ONCE = 2
+DEFAULT_GRACE_SECONDS = 24 * 3600.0  # time to deploy a new secret everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key with its new secret, which nobody can read again."""
+
+    key: KeyRecord
+    secret: str = field(repr=False)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyStore:
+    """Answers are cached by the full digest for `cache_seconds`, counted from when the database
+    was asked: what is revoked anywhere stops working everywhere within that. What is changed
+    through this store stops working here at once.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        pepper: bytes,
+        *,
+        cache_seconds: float,
+        cache_entries: int,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.records = KeyRecords(engine)
+        self._pepper = pepper
+        self._clock = clock
+        self._now = now
+        self._cache = KeyCache(seconds=cache_seconds, entries=cache_entries)
+        self._lookups: SharedLookups[bytes, ApiKey | None] = SharedLookups(
+            max_age_seconds=cache_seconds, clock=clock
+        )
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+
+    async def authenticate(self, secret: str) -> ApiKey | None:
+        """The key, or None for a secret that is malformed, unknown, expired, or of a key that is
+        disabled or revoked. Raises DatabaseUnavailable (503 `key_store_unavailable`)."""
+        if not is_well_formed(secret):
+            return None
+        digest = digest_of(secret, self._pepper)
+        answer = self._cache.get(digest, self._clock())
+        key = answer.key if answer is not None else await self._look_up(digest)
+        if key is None or key.has_expired(self._now()):
+            return None
+        return key
+
+    async def create(self, draft: KeyDraft) -> IssuedKey:
+        """Raises InvalidRequest for an expiry that is over already."""
+        minted = mint_secret(self._pepper)
+        return IssuedKey(await self.records.create(draft, minted), minted.secret)
+
+    async def update(self, key_id: str, changes: KeyChanges) -> KeyRecord:
+        """Raises NotFound, and InvalidRequest (`key_revoked`) for a revoked key."""
+        key = await self.records.update(key_id, changes)
+        self._cache.forget(key_id)
+        return key
+
+    async def revoke(self, key_id: str) -> KeyRecord:
+        """For ever, with all of its secrets. Raises NotFound."""
+        key = await self.records.revoke(key_id)
+        self._cache.forget(key_id)
+        return key
+
+    async def rotate(
+        self, key_id: str, *, grace_seconds: float = DEFAULT_GRACE_SECONDS
+    ) -> IssuedKey:
+        """A new secret; those before it work `grace_seconds` longer. Raises NotFound, and
+        InvalidRequest (`key_revoked`) for a revoked key."""
+        minted = mint_secret(self._pepper)
+        key = await self.records.rotate(key_id, minted, grace_seconds=grace_seconds)
+        self._cache.forget(key_id)
+        return IssuedKey(key, minted.secret)
+
+    async def _look_up(self, digest: bytes) -> ApiKey | None:
+        return await self._lookups.run(digest, lambda: self._ask(digest))
+
+    async def _ask(self, digest: bytes) -> ApiKey | None:
+        known = self._cache.has_opened(digest)
+        lane = contextlib.nullcontext() if known else self._strangers
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS), lane:
+                asked_at = self._clock()
+                key = await self.records.find(digest)
+        except TimeoutError:
+            reason = f"no answer within {LOOKUP_SECONDS:g} s"
+            raise DatabaseUnavailable(reason, code=UNAVAILABLE_CODE) from None
+        self._cache.put(digest, Answer(key, asked_at))
+        return key

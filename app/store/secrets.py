@@ -1,0 +1,69 @@
+"""The secrets of API keys: how they are minted, and the digest under which they are stored.
+
+    sk-qw-  43 characters of base62: 256 random bits   6 characters of base62: CRC-32 of the rest
+
+The check sum is public and proves nothing; it spares the database a question for every string
+that somebody typed, cut off or made up.
+"""
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+from dataclasses import dataclass, field
+
+PREFIX = "sk-qw-"
+SECRET_BITS = 256
+_ALPHABET = string.digits + string.ascii_letters
+_RANDOM_CHARACTERS = 43  # 62^43 > 2^256
+_CHECK_CHARACTERS = 6  # 62^6 > 2^32
+_FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM_CHARACTERS + _CHECK_CHARACTERS}}}", re.ASCII)
+_HINT_CHARACTERS = 4  # of 49: tells a person's secrets apart, and tells a thief nothing
+
+_ID_CHARACTERS = 20  # 119 bits: ids never collide and cannot be guessed
+
+
+@dataclass(frozen=True, slots=True)
+class MintedSecret:
+    """A fresh secret. Only the digest (32 bytes) and the hint are ever stored."""
+
+    secret: str = field(repr=False)
+    digest: bytes = field(repr=False)
+    hint: str
+
+
+def mint_secret(pepper: bytes) -> MintedSecret:
+    body = PREFIX + _base62(secrets.randbits(SECRET_BITS), _RANDOM_CHARACTERS)
+    secret = body + _check(body)
+    hint = f"{PREFIX}...{secret[-_HINT_CHARACTERS:]}"
+    return MintedSecret(secret, digest_of(secret, pepper), hint)
+
+
+def digest_of(secret: str, pepper: bytes) -> bytes:
+    """HMAC-SHA-256 of the whole secret: 32 bytes. Without the pepper a stolen table is useless."""
+    return hmac.digest(pepper, secret.encode(), "sha256")
+
+
+def is_well_formed(secret: str) -> bool:
+    """Whether we can have minted this: its form and its check sum."""
+    if _FORM.fullmatch(secret) is None:
+        return False
+    return secret[-_CHECK_CHARACTERS:] == _check(secret[:-_CHECK_CHARACTERS])
+
+
+def mint_key_id() -> str:
+    """`key_` and 20 characters. No secret: it stands in logs, lists and audit records."""
+    return "key_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARACTERS))
+
+
+def _check(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK_CHARACTERS)
+
+
+def _base62(number: int, characters: int) -> str:
+    digits = []
+    for _ in range(characters):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

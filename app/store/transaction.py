@@ -1,0 +1,84 @@
+"""One transaction on Postgres, and what a failure of the database is called."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, NotSupportedError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import Unavailable
+
+RETRY_AFTER_SECONDS = 2.0  # a failover takes longer, and SDKs back off by themselves
+
+Result = TypeVar("Result")
+
+# What asyncpg raises while it connects is not wrapped; a refused connection is an OSError.
+_DATABASE_ERRORS = (
+    DBAPIError,
+    PoolTimeout,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database did not answer. `reason` is one line for operators, never for clients."""
+
+    default_code = "database_unavailable"
+
+    def __init__(self, reason: str, *, code: str | None = None) -> None:
+        super().__init__(
+            "The gateway's database does not answer. Please try again.",
+            code=code,
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+        self.reason = reason
+
+
+async def in_transaction(
+    engine: AsyncEngine,
+    step: Callable[[AsyncConnection], Awaitable[Result]],
+    *,
+    code: str | None = None,
+) -> Result:
+    """Run `step` in one transaction; once more if the pooled connection turned out to be stale.
+
+    Raises DatabaseUnavailable (503, with `code`) for every failure of the database.
+    """
+    try:
+        try:
+            return await _attempt(engine, step)
+        except DBAPIError as error:
+            if not _is_stale(error):
+                raise
+        return await _attempt(engine, step)
+    except _DATABASE_ERRORS as error:
+        raise DatabaseUnavailable(reason_of(error), code=code) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The cause in one line: no SQL, no parameters, no password."""
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = error.orig.__cause__ or error.orig
+    if isinstance(cause, PoolTimeout):
+        return "all of its connections are busy"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    lines = str(cause).splitlines()
+    return lines[0] if lines else "it did not answer in time"
+
+
+async def _attempt(
+    engine: AsyncEngine, step: Callable[[AsyncConnection], Awaitable[Result]]
+) -> Result:
+    async with engine.begin() as connection:
+        return await step(connection)
+
+
+def _is_stale(error: DBAPIError) -> bool:
+    """The server was restarted, or a migration changed the table under a prepared statement."""
+    return error.connection_invalidated or isinstance(error, NotSupportedError)

@@ -1,0 +1,76 @@
+import asyncio
+from collections.abc import AsyncIterator
+from importlib import util
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.store.database import create_engine
+from app.store.migrate import Upgrade, alembic_config, migrations_directory, upgrade
+from app.store.schema import SCHEMA_REVISION, schema_is_current, schema_revision
+from app.store.tables import metadata
+from app.store.transaction import DatabaseUnavailable
+
+
+@pytest.fixture
+async def empty(empty_database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(empty_database_url)
+    yield engine
+    await engine.dispose()
+
+
+def test_this_version_needs_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [SCHEMA_REVISION]
+
+
+async def test_an_upgrade_makes_the_tables_that_the_code_knows(engine: AsyncEngine) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, metadata))
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_an_empty_database_is_upgraded_once(empty: AsyncEngine) -> None:
+    assert await schema_revision(empty) is None
+    assert not await schema_is_current(empty)
+    assert await upgrade(empty) == Upgrade(None, SCHEMA_REVISION)
+    assert await schema_is_current(empty)
+    again = await upgrade(empty)
+    assert again == Upgrade(SCHEMA_REVISION, SCHEMA_REVISION)
+    assert not again.changed
+
+
+async def test_upgrades_at_once_wait_for_each_other(empty: AsyncEngine) -> None:
+    done = await asyncio.gather(*(upgrade(empty) for _ in range(4)))
+    assert sorted(each.changed for each in done) == [False, False, False, True]
+
+
+async def test_an_unreachable_database_is_named_as_such(unused_port: int) -> None:
+    engine = create_engine(f"postgresql://user:hunter2@127.0.0.1:{unused_port}/gateway")
+    for attempt in (upgrade(engine), schema_is_current(engine)):
+        with pytest.raises(DatabaseUnavailable) as failure:
+            await attempt
+        assert "hunter2" not in failure.value.reason
+        assert "\n" not in failure.value.reason
+    await engine.dispose()
+
+
+def test_migrations_are_found_beside_the_package_in_a_wheel(tmp_path: Path) -> None:
+    (tmp_path / "migrations").mkdir()
+    source = Path(migrations_directory.__code__.co_filename)
+    installed = tmp_path / "migrate.py"
+    installed.write_text(source.read_text("utf-8"), "utf-8")
+    spec = util.spec_from_file_location("installed_migrate", installed)
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.migrations_directory() == tmp_path / "migrations"
