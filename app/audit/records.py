@@ -47,7 +47,7 @@ class AuditOutcome:
     finish_reason: str | None = None
     worker: str | None = None
     attempts: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     time_to_first_token_seconds: float | None = None
     duration_seconds: float = 0.0
 

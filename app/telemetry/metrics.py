@@ -1,0 +1,231 @@
+"""What happens, counted. Every method costs microseconds and never fails a request.
+
+With `PROMETHEUS_MULTIPROC_DIR` set before this module is imported, the processes of one gateway
+count together, in files in that directory, and each of them answers for all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from app.protocol.events import Usage
+from app.settings import MODEL_ALIAS, MODEL_ID
+from app.telemetry.histogram import BatchHistogram
+from app.telemetry.series import KEEPALIVE_KINDS, RATE_LIMIT_SCOPES, TOKEN_KINDS, Series
+
+OTHER = "other"
+MODEL_LABELS = {MODEL_ID: MODEL_ID, MODEL_ALIAS: MODEL_ID}  # all others are "other"
+
+# Ours are a few routes, thirty codes and two models; more combinations than this is a leak.
+MAX_REQUEST_SERIES = 500
+
+_RequestKey = tuple[str, str, int, str | None, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """What is counted of a request that has ended, however it ended.
+
+    `code` is the error's, None for success. `token_gaps_seconds` are the times between the
+    deliveries to the client; `overhead_seconds` runs from the request's reception to the first
+    worker being asked, None where none was.
+    """
+
+    route: str
+    model: str | None
+    status: int
+    code: str | None
+    stream: bool
+    duration_seconds: float
+    usage: Usage
+    overhead_seconds: float | None = None
+    time_to_first_token_seconds: float | None = None
+    token_gaps_seconds: Sequence[float] = ()
+
+
+class Metrics:
+    """One for each application."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, version: str = "") -> None:
+        # The library would show the time of creation beside each series, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry() if registry is None else registry
+        if not _several_processes():
+            ProcessCollector(registry=self._registry)
+        self._series = series = Series(self._registry)
+        self._running = _Running(series.in_flight)
+        self._requests: dict[_RequestKey, _RequestSeries] = {}
+        self._models: dict[str, _ModelSeries] = {}
+        # Made at once, so that they are there, at 0, before anything happens.
+        self._scopes = {scope: series.rate_limited.labels(scope) for scope in RATE_LIMIT_SCOPES}
+        self._keepalives = {kind: series.keepalives.labels(kind) for kind in KEEPALIVE_KINDS}
+        series.build_info.labels(version).set(1)
+
+    # -- requests
+
+    def in_flight(self) -> "_Running":
+        """`with metrics.in_flight():` around a request."""
+        return self._running
+
+    def request_finished(self, request: FinishedRequest) -> None:
+        """Counts the request, its times and its tokens."""
+        label = MODEL_LABELS.get(request.model or "", OTHER)
+        key = (request.route, label, request.status, request.code, request.stream)
+        series = self._requests.get(key) or self._resolve_request(key)
+        series.total.inc()
+        series.duration.observe(request.duration_seconds)
+        if request.overhead_seconds is None:
+            return  # no worker was asked, so there are no tokens
+        self._series.overhead.observe(request.overhead_seconds)
+        model = self._models.get(label) or self._resolve_model(label)
+        if request.time_to_first_token_seconds is not None:
+            model.first_token.observe(request.time_to_first_token_seconds)
+        if request.token_gaps_seconds:
+            model.between_tokens.observe_many(request.token_gaps_seconds)
+        model.count(request.usage)
+
+    def rate_limited(self, scope: str) -> None:
+        """`scope`: requests, tokens or concurrency."""
+        self._scopes[scope].inc()
+
+    def client_cancelled(self) -> None:
+        self._series.client_cancelled.inc()
+
+    # -- streams
+
+    def stream_failed(self, code: str | None) -> None:
+        """A stream ended with an error event."""
+        self._series.stream_errors.labels(code or OTHER).inc()
+
+    def kept_alive(self, kind: str) -> None:
+        """`kind`: comment or delta."""
+        self._keepalives[kind].inc()
+
+    # -- workers; `worker` is a name from the settings
+
+    def upstream_succeeded(self, worker: str) -> None:
+        self._series.upstream_requests.labels(worker, "ok").inc()
+
+    def upstream_failed(self, worker: str, reason: str) -> None:
+        self._series.upstream_requests.labels(worker, reason).inc()
+
+    def upstream_retried(self, reason: str) -> None:
+        self._series.upstream_retries.labels(reason).inc()
+
+    def worker_up(self, worker: str, *, up: bool) -> None:
+        self._series.worker_up.labels(worker).set(1 if up else 0)
+
+    def worker_in_flight(self, worker: str, requests: int) -> None:
+        self._series.worker_in_flight.labels(worker).set(requests)
+
+    # -- audit
+
+    def audit_written(self, records: int) -> None:
+        self._series.audit_records.inc(records)
+
+    def audit_lost(self, records: int) -> None:
+        self._series.audit_lost.inc(records)
+
+    def audit_backlog(self, records: int) -> None:
+        self._series.audit_backlog.set(records)
+
+    # -- exposition
+
+    def render(self) -> tuple[bytes, str]:
+        """The body of `/metrics` and its content type.
+
+        With several processes this reads the files of all.
+        """
+        registry = self._registry
+        if _several_processes():
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def _resolve_request(self, key: _RequestKey) -> "_RequestSeries":
+        if len(self._requests) >= MAX_REQUEST_SERIES:
+            key = (OTHER, key[1], key[2], OTHER, key[4])
+            if (known := self._requests.get(key)) is not None:
+                return known
+        route, model, status, code, stream = key
+        streamed = "true" if stream else "false"
+        series = self._requests[key] = _RequestSeries(
+            self._series.requests.labels(route, model, str(status), code or "", streamed),
+            self._series.duration.labels(route, model, streamed),
+        )
+        return series
+
+    def _resolve_model(self, label: str) -> "_ModelSeries":
+        series = self._models[label] = _ModelSeries(
+            self._series.first_token.labels(label),
+            self._series.between_tokens.labels(label),
+            *(self._series.tokens.labels(label, kind) for kind in TOKEN_KINDS),
+        )
+        return series
+
+
+class _Running:
+    """Counts a request while it is open. It has no state of its own, so one serves all."""
+
+    __slots__ = ("_gauge",)
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+
+    def __enter__(self) -> None:
+        self._gauge.inc()
+
+    def __exit__(self, *_: object) -> None:
+        self._gauge.dec()
+
+
+# Finding a labelled series costs more than counting in it; these are found once.
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestSeries:
+    total: Counter
+    duration: BatchHistogram
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelSeries:
+    first_token: BatchHistogram
+    between_tokens: BatchHistogram
+    prompt: Counter
+    completion: Counter
+    reasoning: Counter
+    cached: Counter
+
+    def count(self, usage: Usage) -> None:
+        self.prompt.inc(usage.prompt_tokens)
+        self.completion.inc(usage.completion_tokens)
+        if usage.reasoning_tokens:
+            self.reasoning.inc(usage.reasoning_tokens)
+        if usage.cached_tokens:
+            self.cached.inc(usage.cached_tokens)
+
+
+def forget_process(pid: int) -> None:
+    """For the parent of several processes, once a child is dead: its gauges stop counting.
+
+    What it counted up stays, as counters must.
+    """
+    if _several_processes():
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _several_processes() -> bool:
+    """The library decides once, when it is imported."""
+    return bool(values.ValueClass._multiprocess)

@@ -1,0 +1,161 @@
+"""Every series of `/metrics`, once: names, help, labels and buckets.
+
+Names have the prefix `gateway_` and base units. Labels are bounded: no key, tenant, user or text of
+a request is ever one. `several` on a gauge says how the values of several processes become one.
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from app.telemetry.histogram import BatchHistogram
+
+PREFIX = "gateway"
+
+TOKEN_KINDS = ("prompt", "completion", "reasoning", "cached")
+KEEPALIVE_KINDS = ("comment", "delta")
+RATE_LIMIT_SCOPES = ("requests", "tokens", "concurrency")
+
+# Clients wait as long as a full context takes: minutes to read it, up to an hour to answer.
+DURATION_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 1800,
+    3600,
+)  # fmt: skip
+FIRST_TOKEN_SECONDS = (
+    0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 120, 180, 300, 600,
+)  # fmt: skip
+BETWEEN_TOKENS_SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5,
+    10,
+)  # fmt: skip
+# The body's arrival is part of it: tens of megabytes over a slow line.
+OVERHEAD_SECONDS = (
+    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2.5, 5,
+    10, 30, 60,
+)  # fmt: skip
+
+
+class _Family:
+    """Makes series in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, text, labels, namespace=PREFIX, registry=self._registry)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = (), *, several: str) -> Gauge:
+        return Gauge(
+            name,
+            text,
+            labels,
+            namespace=PREFIX,
+            registry=self._registry,
+            multiprocess_mode=several,  # type: ignore[arg-type]  # one of the library's literals
+        )
+
+    def histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
+    ) -> BatchHistogram:
+        return BatchHistogram(
+            name, text, labels, namespace=PREFIX, registry=self._registry, buckets=buckets
+        )
+
+
+class Series:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        family = _Family(registry)
+        self.build_info = family.gauge(
+            "build_info", "1, labelled with the version.", ["version"], several="livemax"
+        )
+        self._requests(family)
+        self._models(family)
+        self._workers(family)
+        self._streams(family)
+        self._audit(family)
+
+    def _requests(self, family: _Family) -> None:
+        self.requests = family.counter(
+            "requests",
+            "Requests that ended, by status and by the code of the error (empty: none).",
+            ["route", "model", "status", "code", "stream"],
+        )
+        self.duration = family.histogram(
+            "request_duration_seconds",
+            "From the reception of a request to the end of its answer.",
+            ["route", "model", "stream"],
+            buckets=DURATION_SECONDS,
+        )
+        self.overhead = family.histogram(
+            "overhead_seconds",
+            "From the reception of a request, its body included, to the first worker asked.",
+            buckets=OVERHEAD_SECONDS,
+        )
+        self.in_flight = family.gauge(
+            "in_flight_requests", "Requests that have not ended yet.", several="livesum"
+        )
+        self.rate_limited = family.counter(
+            "rate_limited", "Requests refused with 429, by the limit that refused.", ["scope"]
+        )
+        self.client_cancelled = family.counter(
+            "client_cancelled", "Requests whose client left before the end."
+        )
+
+    def _models(self, family: _Family) -> None:
+        self.first_token = family.histogram(
+            "time_to_first_token_seconds",
+            "From the reception of a request to the first token that its client may see.",
+            ["model"],
+            buckets=FIRST_TOKEN_SECONDS,
+        )
+        self.between_tokens = family.histogram(
+            "inter_token_latency_seconds",
+            "Between two deliveries of tokens to a client.",
+            ["model"],
+            buckets=BETWEEN_TOKENS_SECONDS,
+        )
+        self.tokens = family.counter(
+            "tokens",
+            "Tokens by kind; completion contains reasoning, prompt contains cached.",
+            ["model", "kind"],
+        )
+
+    def _workers(self, family: _Family) -> None:
+        self.upstream_requests = family.counter(
+            "upstream_requests",
+            'Requests to workers, by "ok" or the reason of the failure.',
+            ["worker", "outcome"],
+        )
+        self.upstream_retries = family.counter(
+            "upstream_retries", "Requests given to another worker, by reason.", ["reason"]
+        )
+        # The process that sees a worker as down sends it nothing: the pessimist decides.
+        self.worker_up = family.gauge(
+            "worker_up", "1 while a worker takes requests, else 0.", ["worker"], several="livemin"
+        )
+        self.worker_in_flight = family.gauge(
+            "worker_in_flight",
+            "Requests that a worker is serving for us.",
+            ["worker"],
+            several="livesum",
+        )
+
+    def _streams(self, family: _Family) -> None:
+        self.stream_errors = family.counter(
+            "stream_errors", "Streams that ended with an error event, by its code.", ["code"]
+        )
+        self.keepalives = family.counter(
+            "keepalives", "Signs of life sent into silent streams, by kind.", ["kind"]
+        )
+
+    def _audit(self, family: _Family) -> None:
+        self.audit_records = family.counter(
+            "audit_records",
+            "Audit records that were written; each request has an intent and an outcome.",
+        )
+        self.audit_lost = family.counter(
+            "audit_records_lost", "Audit records that were given up. Should be 0."
+        )
+        self.audit_backlog = family.gauge(
+            "audit_backlog_records", "Audit records that wait to be written.", several="livesum"
+        )

@@ -1,0 +1,233 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.protocol.events import Usage
+from app.settings import MODEL_ALIAS, MODEL_ID
+from app.telemetry.metrics import MAX_REQUEST_SERIES, FinishedRequest, Metrics
+
+ROUTE = "/v1/chat/completions"
+FORBIDDEN_LABELS = {"key", "key_id", "user", "tenant", "prompt", "request_id", "client_ip"}
+UNITS = ("_seconds", "_bytes", "_total", "_info", "_requests", "_records", "_up", "_in_flight")
+
+CONTRACT = {
+    "gateway_requests": ["code", "model", "route", "status", "stream"],
+    "gateway_request_duration_seconds": ["model", "route", "stream"],
+    "gateway_time_to_first_token_seconds": ["model"],
+    "gateway_inter_token_latency_seconds": ["model"],
+    "gateway_in_flight_requests": [],
+    "gateway_tokens": ["kind", "model"],
+    "gateway_overhead_seconds": [],
+    "gateway_upstream_requests": ["outcome", "worker"],
+    "gateway_upstream_retries": ["reason"],
+    "gateway_worker_up": ["worker"],
+    "gateway_worker_in_flight": ["worker"],
+    "gateway_client_cancelled": [],
+    "gateway_stream_errors": ["code"],
+    "gateway_keepalives": ["kind"],
+    "gateway_rate_limited": ["scope"],
+    "gateway_audit_records": [],
+    "gateway_audit_records_lost": [],
+    "gateway_audit_backlog_records": [],
+    "gateway_build_info": ["version"],
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), version="1.2.3")
+
+
+def finished(**fields: Any) -> FinishedRequest:
+    return FinishedRequest(
+        **{
+            "route": ROUTE,
+            "model": MODEL_ALIAS,
+            "status": 200,
+            "code": None,
+            "stream": True,
+            "duration_seconds": 2.0,
+            "usage": Usage(100, 50, 20, 10, exact=True),
+            "overhead_seconds": 0.002,
+            "time_to_first_token_seconds": 0.5,
+            "token_gaps_seconds": (0.02, 0.02, 3.0),
+            **fields,
+        }
+    )
+
+
+def everything_happens(metrics: Metrics) -> None:
+    with metrics.in_flight():
+        metrics.request_finished(finished())
+    metrics.rate_limited("tokens")
+    metrics.client_cancelled()
+    metrics.stream_failed("upstream_error")
+    metrics.kept_alive("comment")
+    metrics.upstream_succeeded("http://w:1")
+    metrics.upstream_failed("http://w:1", "connect")
+    metrics.upstream_retried("connect")
+    metrics.worker_up("http://w:1", up=True)
+    metrics.worker_in_flight("http://w:1", 3)
+    metrics.audit_written(2)
+    metrics.audit_lost(1)
+    metrics.audit_backlog(4)
+
+
+def families(metrics: Metrics) -> dict[str, Metric]:
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain; version=")
+    return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+
+def sample(metrics: Metrics, sample_name: str, **labels: str) -> float:
+    for family in families(metrics).values():
+        for found in family.samples:
+            if found.name == sample_name and found.labels == labels:
+                return found.value
+    raise AssertionError(f"no {sample_name} with {labels}")
+
+
+def test_the_series_are_those_that_dashboards_rely_on(metrics: Metrics) -> None:
+    everything_happens(metrics)
+    shown = {
+        name: sorted({label for s in family.samples for label in s.labels} - {"le"})
+        for name, family in families(metrics).items()
+        if name.startswith("gateway_")
+    }
+    assert shown == CONTRACT
+
+
+def test_every_series_has_help_a_type_a_unit_and_bounded_labels(metrics: Metrics) -> None:
+    everything_happens(metrics)
+    for name, family in families(metrics).items():
+        assert name.startswith(("gateway_", "process_"))
+        assert family.documentation
+        assert family.type in ("counter", "gauge", "histogram")
+        shown = name + "_total" if family.type == "counter" else name
+        assert shown.endswith(UNITS) or name.startswith("process_"), name
+        assert re.fullmatch("[a-z_]+", name)
+        for found in family.samples:
+            assert not FORBIDDEN_LABELS & found.labels.keys()
+            assert not found.name.endswith("_created")
+
+
+def test_a_finished_request_is_counted_with_its_times_and_tokens(metrics: Metrics) -> None:
+    metrics.request_finished(finished())
+    metrics.request_finished(finished())
+    labels = {"route": ROUTE, "model": MODEL_ID, "stream": "true"}
+    assert sample(metrics, "gateway_requests_total", status="200", code="", **labels) == 2
+    assert sample(metrics, "gateway_request_duration_seconds_sum", **labels) == 4
+    assert sample(metrics, "gateway_overhead_seconds_count") == 2
+    assert sample(metrics, "gateway_time_to_first_token_seconds_sum", model=MODEL_ID) == 1
+    gaps = "gateway_inter_token_latency_seconds"
+    assert sample(metrics, f"{gaps}_count", model=MODEL_ID) == 6
+    assert sample(metrics, f"{gaps}_bucket", model=MODEL_ID, le="0.02") == 4
+    for kind, tokens in [("prompt", 200), ("completion", 100), ("reasoning", 40), ("cached", 20)]:
+        assert sample(metrics, "gateway_tokens_total", model=MODEL_ID, kind=kind) == tokens
+
+
+def test_a_request_that_reached_no_worker_has_no_overhead_and_no_tokens(metrics: Metrics) -> None:
+    refused = finished(status=429, code="rate_limit_exceeded", overhead_seconds=None)
+    metrics.request_finished(refused)
+    assert sample(metrics, "gateway_overhead_seconds_count") == 0
+    assert families(metrics)["gateway_tokens"].samples == []
+
+
+def test_a_model_that_a_client_made_up_is_other(metrics: Metrics) -> None:
+    for number in range(1000):
+        metrics.request_finished(finished(model=f"made-up-{number}"))
+    metrics.request_finished(finished(model=None))
+    shown = {found.labels["model"] for found in families(metrics)["gateway_requests"].samples}
+    assert shown == {"other"}
+
+
+def test_series_stay_bounded_whatever_codes_and_routes_come(metrics: Metrics) -> None:
+    for number in range(3 * MAX_REQUEST_SERIES):
+        metrics.request_finished(finished(route=f"/{number}", code=str(number)))
+    shown = families(metrics)["gateway_requests"].samples
+    assert len(shown) <= MAX_REQUEST_SERIES + 2
+    assert sum(found.value for found in shown) == 3 * MAX_REQUEST_SERIES
+
+
+def test_in_flight_counts_only_what_runs_also_after_a_failure(metrics: Metrics) -> None:
+    def fail() -> None:
+        with metrics.in_flight(), metrics.in_flight():
+            assert sample(metrics, "gateway_in_flight_requests") == 2
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert sample(metrics, "gateway_in_flight_requests") == 0
+
+
+def test_what_should_stay_at_zero_is_shown_before_it_happens(metrics: Metrics) -> None:
+    assert sample(metrics, "gateway_audit_records_lost_total") == 0
+    assert sample(metrics, "gateway_rate_limited_total", scope="concurrency") == 0
+    assert sample(metrics, "gateway_keepalives_total", kind="delta") == 0
+    assert sample(metrics, "gateway_build_info", version="1.2.3") == 1
+
+
+PROCESS = """
+import os, sys
+from app.telemetry.metrics import FinishedRequest, Metrics, forget_process
+from app.protocol.events import Usage
+
+metrics = Metrics(version="1")
+if sys.argv[1] == "work":
+    metrics.in_flight().__enter__()
+    metrics.worker_up("w", up=len(sys.argv) == 2)
+    metrics.request_finished(
+        FinishedRequest("r", "qwythos", 200, None, False, 1.0, Usage(7, 1), 0.1, 0.2, (0.02, 0.03))
+    )
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+else:
+    for pid in sys.argv[2:]:
+        forget_process(int(pid))
+    sys.stdout.write(metrics.render()[0].decode())
+"""
+
+
+def test_several_processes_count_together_and_the_dead_ones_gauges_are_forgotten(
+    tmp_path: Path,
+) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROCESS, *arguments],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def rendered(*dead: str) -> str:
+        return start("render", *dead).communicate(timeout=30)[0]
+
+    with start("work") as first, start("work", "down") as second:
+        assert first.stdout is not None
+        assert second.stdout is not None
+        pids = [first.stdout.readline().strip(), second.stdout.readline().strip()]
+        both = rendered()
+        second.communicate(timeout=30)
+        one = rendered(pids[1])
+        first.communicate(timeout=30)
+
+    assert "gateway_in_flight_requests 2.0" in both
+    assert 'gateway_worker_up{worker="w"} 0.0' in both
+    assert 'gateway_build_info{version="1"} 1.0' in both
+    assert "gateway_in_flight_requests 1.0" in one
+    assert 'gateway_worker_up{worker="w"} 1.0' in one
+    for text in (both, one):
+        assert f'gateway_tokens_total{{kind="prompt",model="{MODEL_ID}"}} 14.0' in text
+        assert f'gateway_inter_token_latency_seconds_count{{model="{MODEL_ID}"}} 4.0' in text
+        assert "# HELP gateway_in_flight_requests Requests that" in text
