@@ -1,0 +1,228 @@
+"""The HTTP client to the workers: raw bytes in, one error tree out."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from aiohttp.payload import Payload
+from aiohttp.typedefs import LooseHeaders
+
+from app.errors import ContextTooLong, GatewayError, InvalidRequest, Unavailable, UpstreamFailed
+from app.errors import UpstreamTimeout as UpstreamTimeout
+from app.protocol.request import Json
+from app.settings import Settings
+from app.upstream.endpoint import Endpoint
+
+READ_BUFFER_BYTES = 256 * 1024  # per stream, before the worker is slowed down
+MAX_ERROR_BYTES = 64 * 1024  # of an error body, for our log
+WRITE_CHUNK_BYTES = 256 * 1024  # a large prompt leaves in pieces, so that others get their turn
+BUSY_RETRY_SECONDS = 2.0  # what a client is told where a busy worker does not say
+COUNT_SECONDS = 30.0  # vLLM tokenises a million tokens in about 4 s
+
+
+class _Body(Payload):
+    """A request body in memory. aiohttp's own warns above 1 MiB that a write may hold up the
+    loop; this one writes in pieces, and waits for the socket between them."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        if self._size is not None and self._size <= WRITE_CHUNK_BYTES:
+            await writer.write(self._value)
+            return
+        view = memoryview(self._value)
+        for start in range(0, len(view), WRITE_CHUNK_BYTES):
+            await writer.write(view[start : start + WRITE_CHUNK_BYTES])
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        await self.write(writer)
+
+
+class WorkerStream:
+    """A worker's running answer. Closing it before its end makes the engine stop."""
+
+    def __init__(self, response: aiohttp.ClientResponse, silence_seconds: float) -> None:
+        self._response = response
+        self._content = response.content
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._silence_seconds = silence_seconds
+        self._silent = False
+        self._timer = self._loop.call_later(silence_seconds, self._check)
+
+    async def read(self) -> bytes:
+        """What has arrived, or b"" at the end. Raises UpstreamFailed or UpstreamTimeout."""
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            if self._silent:
+                raise UpstreamTimeout("The model server stopped answering.") from error
+            raise UpstreamFailed("The connection to the model server broke.") from error
+        self._heard_at = self._loop.time()
+        return data
+
+    def expect(self, silence_seconds: float) -> None:
+        """How long it may now be silent."""
+        self._silence_seconds = silence_seconds
+        self._heard_at = self._loop.time()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(silence_seconds, self._check)
+
+    def close(self) -> None:
+        """Back to the pool where it was read to its end; else closed, so that the engine stops."""
+        self._timer.cancel()
+        if self._content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    def _check(self) -> None:
+        # One timer a stream, set anew only when it fires: reading must not pay for it.
+        left = self._heard_at + self._silence_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+            return
+        self._silent = True
+        self._response.close()
+
+
+class WorkerClient:
+    """All connections to all workers, for the life of the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the pool decides how much a worker gets
+                keepalive_timeout=settings.worker_idle_seconds,
+                enable_cleanup_closed=False,
+            ),
+            # Only connecting is bounded here; silence is bounded by who knows the prompt's length.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            skip_auto_headers=("user-agent", "accept"),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def open(
+        self, endpoint: Endpoint, body: bytes, *, request_id: str, first_byte_seconds: float
+    ) -> WorkerStream:
+        """Asks for a completion and returns once the status line is there.
+
+        Raises UpstreamFailed (or a subclass) where the worker cannot be asked or refuses, and
+        InvalidRequest where it finds the request at fault.
+        """
+        headers: LooseHeaders = {**endpoint.headers(), "x-request-id": request_id}
+        url = f"{endpoint.url}/v1/chat/completions"
+        try:
+            async with asyncio.timeout(first_byte_seconds):
+                response = await self._session.post(
+                    url, data=_Body(body), headers=headers, allow_redirects=False
+                )
+        except TimeoutError as error:
+            raise UpstreamTimeout("The model server did not answer in time.") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise ConnectFailed(str(error)) from error
+        if response.status == 200:
+            return WorkerStream(response, first_byte_seconds)
+        try:
+            async with asyncio.timeout(self._settings.probe_timeout_seconds):
+                detail = await response.content.read(MAX_ERROR_BYTES)
+        except (TimeoutError, aiohttp.ClientError, ConnectionError):
+            detail = b""
+        finally:
+            response.close()
+        raise refusal(response.status, detail, endpoint.context_tokens)
+
+    async def count_tokens(self, endpoint: Endpoint, fields: Json) -> int | None:
+        """How many tokens the worker makes of this prompt, or None where it cannot say."""
+        conversation = {
+            name: fields[name] for name in ("messages", "tools") if fields.get(name) is not None
+        }
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):
+                if endpoint.dialect.chat_tokenize:
+                    asked = {"model": endpoint.model, **conversation}
+                    return int((await self._post(endpoint, "/tokenize", asked))["count"])
+                if endpoint.dialect.template_tokenize:
+                    rendered = await self._post(endpoint, "/apply-template", conversation)
+                    asked = {"content": rendered["prompt"], "add_special": True}
+                    return len((await self._post(endpoint, "/tokenize", asked))["tokens"])
+        except (TimeoutError, aiohttp.ClientError, ConnectionError, *BAD_JSON):
+            return None
+        return None
+
+    async def get(self, endpoint: Endpoint, path: str) -> Json:
+        """A small JSON answer, for the prober. Raises aiohttp.ClientError or one of BAD_JSON."""
+        async with self._session.get(
+            endpoint.url + path, headers=endpoint.headers(), allow_redirects=False
+        ) as response:
+            response.raise_for_status()
+            body = await response.read()
+            return {} if path == "/health" else _object(body)
+
+    async def _post(self, endpoint: Endpoint, path: str, value: Json) -> Json:
+        async with self._session.post(
+            endpoint.url + path,
+            data=_Body(orjson.dumps(value)),
+            headers=endpoint.headers(),
+            allow_redirects=False,
+        ) as response:
+            response.raise_for_status()
+            return _object(await response.read())
+
+
+BAD_JSON = (KeyError, TypeError, ValueError)
+
+
+class ConnectFailed(UpstreamFailed):
+    """The worker was not reached, or went away before a status line. `detail` is for our log."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The model server could not be reached.")
+        self.detail = detail
+
+
+class WorkerBusy(Unavailable):
+    """The worker refused more work; another may take it."""
+
+
+def _object(body: bytes) -> Json:
+    value = orjson.loads(body)
+    if not isinstance(value, dict):
+        raise TypeError("not a JSON object")
+    return value
+
+
+def refusal(status: int, detail: bytes, context_tokens: int) -> GatewayError:
+    """A worker's error status, as ours. Its text may hold prompts or paths and goes no further."""
+    if status in (400, 413, 422):
+        if b"context length" in detail or b"exceed_context_size" in detail:
+            return ContextTooLong(context_tokens, context_tokens + 1, 0)
+        return InvalidRequest("The model server refused the request as invalid.")
+    if status in (429, 503):
+        return WorkerBusy(
+            "The model servers are busy. Please try again.",
+            retry_after_seconds=BUSY_RETRY_SECONDS,
+        )
+    return UpstreamFailed("The model server failed.")

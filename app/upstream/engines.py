@@ -1,0 +1,109 @@
+"""What each engine wants to be asked, and how.
+
+A worker's request is built here, from fields that we name: the model card's sampling under the
+worker's own defaults, under what the client set, under the worker's overrides.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from app.errors import InvalidRequest
+from app.protocol.request import Json
+from app.settings import Engine, WorkerSettings
+
+# The model card's advice. Sampled cold (temperature 0.3 and below) this model loops.
+SAMPLING_DEFAULTS: Json = {
+    "temperature": 0.6,
+    "top_p": 0.95,
+    "top_k": 20,
+    "repetition_penalty": 1.05,
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The differences between engines, as data."""
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()  # refused there or without effect
+    usage_in_chunks: bool = False  # `continuous_usage_stats`: usage survives our own stop
+    chat_tokenize: bool = False  # `/tokenize` takes messages and tools
+    template_tokenize: bool = False  # `/apply-template`, then `/tokenize`
+    single_choice: bool = False
+    grammar_bound: bool = False  # its grammar is ours: no response_format, no forced tool call
+
+
+_ENGINE_EXTRAS = frozenset({"top_k", "min_p", "repetition_penalty"})
+# `cache_salt` separates tenants in the prefix cache; only vLLM and SGLang know it.
+_DIALECTS = {
+    Engine.VLLM: Dialect(usage_in_chunks=True, chat_tokenize=True),
+    Engine.SGLANG: Dialect(usage_in_chunks=True),
+    Engine.TRANSFORMERS: Dialect(
+        dropped=_ENGINE_EXTRAS
+        | {"cache_salt", "stream_options", "tool_choice", "parallel_tool_calls", "n"},
+        single_choice=True,
+    ),
+    Engine.LLAMACPP: Dialect(
+        renamed={"repetition_penalty": "repeat_penalty"},
+        dropped=frozenset({"cache_salt"}),
+        template_tokenize=True,
+        single_choice=True,
+    ),
+    Engine.OPENAI: Dialect(dropped=_ENGINE_EXTRAS | {"cache_salt"}),
+}
+
+
+def dialect_of(settings: WorkerSettings) -> Dialect:
+    dialect = _DIALECTS[settings.engine]
+    if "grammar" in settings.body_overrides:
+        return Dialect(
+            renamed=dialect.renamed,
+            dropped=dialect.dropped | {"tools", "tool_choice", "parallel_tool_calls"},
+            template_tokenize=dialect.template_tokenize,
+            single_choice=dialect.single_choice,
+            grammar_bound=True,
+        )
+    return dialect
+
+
+def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: Json) -> bytes:
+    """The JSON that a worker is sent: always a stream, always with usage.
+
+    Raises InvalidRequest (`unsupported_parameter`) for what this worker cannot do.
+    """
+    refuse_unsupported(dialect, fields)
+    options: dict[str, Any] = {"include_usage": True}
+    if dialect.usage_in_chunks and fields.get("stop") is not None:
+        options["continuous_usage_stats"] = True
+    body = {**SAMPLING_DEFAULTS, **settings.body_defaults, **fields}
+    body.pop("stop", None)  # applied here, on what is visible
+    for name in dialect.dropped:
+        body.pop(name, None)
+    for ours, theirs in dialect.renamed.items():
+        if ours in body:
+            body.setdefault(theirs, body.pop(ours))
+    body |= settings.body_overrides
+    body |= {"model": model, "stream": True}
+    if "stream_options" not in dialect.dropped:
+        body["stream_options"] = options
+    return orjson.dumps(body)
+
+
+def refuse_unsupported(dialect: Dialect, fields: Json) -> None:
+    """Better a refusal than an answer that ignores what was asked."""
+    refused = []
+    if dialect.single_choice and fields.get("n", 1) > 1:
+        refused.append("n")
+    if dialect.grammar_bound:
+        refused += [name for name in ("response_format",) if name in fields]
+        if fields.get("tool_choice", "auto") not in ("auto", "none"):
+            refused.append("tool_choice")
+    if refused:
+        raise InvalidRequest(
+            f"The model server behind this gateway does not support '{refused[0]}'.",
+            param=refused[0],
+            code="unsupported_parameter",
+        )
