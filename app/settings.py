@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     probe_timeout_seconds: float = Field(default=5.0, gt=0)
 
     # -- generation
-    max_output_tokens: int = Field(default=16_384, ge=1)  # the model card's figure, when absent
+    default_output_tokens: int = Field(default=16_384, ge=1)  # the model card's, when absent
     max_choices: int = Field(default=4, ge=1, le=16)  # `n`
     max_messages: int = Field(default=10_000, ge=1)
     max_tools: int = Field(default=128, ge=0)  # OpenAI's own limit

@@ -1,7 +1,17 @@
-"""The values that pass between the steps of a request. Frozen: a step makes a new one."""
+"""The values that pass between the steps of a request, and the two ends that a call has.
 
+The values are frozen: a step makes a new one.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
+from app.errors import GatewayError
+from app.gateway.interruption import Interruption
+from app.protocol.answer import Visible
+from app.protocol.events import Usage
 from app.protocol.request import ChatRequest, Json
 from app.store.policy import Policy
 
@@ -20,13 +30,61 @@ class Principal:
 class PreparedRequest:
     """What a worker will be asked, but for its own name of the model.
 
-    `max_tokens` is the clamped cap; `max_tokens_explicit` says that the client named it, so that
-    it may not be cut silently. `prompt_tokens` is an estimate until `exact`.
+    `prompt_tokens` is a worker's count where `exact`, else an estimate. `fields` carries the
+    clamped `max_tokens`.
     """
 
     request: ChatRequest
     fields: Json
     max_tokens: int
-    max_tokens_explicit: bool
     prompt_tokens: int
-    exact: bool = False
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What arrived beside the request, believed or not."""
+
+    request_id: str
+    route: str
+    method: str
+    received_at: float  # wall-clock seconds since the epoch
+    started_at: float  # monotonic seconds
+    client_ip: str | None = None
+    user_agent: str | None = None
+    client_request_id: str | None = None
+    retry_count: str | None = None
+
+
+class Answer(Protocol):
+    """The client's side of a running answer."""
+
+    async def send(self, events: Sequence[Visible]) -> None:
+        """Passes on what may be shown. The first call commits the status line; finish reasons
+        are kept for `finish`."""
+
+    async def finish(self, usage: Usage) -> None:
+        """The finish reasons and the end."""
+
+    def pulse(self) -> AbstractAsyncContextManager[None]:
+        """While it is open, a silent stream is kept alive."""
+
+
+class Call(Protocol):
+    """One request as the pipeline sees it, whatever protocol brought it."""
+
+    caller: Caller
+
+    def credential(self) -> str:
+        """The secret presented. Raises Unauthenticated where there is none."""
+
+    async def read(self) -> ChatRequest:
+        """Reads and parses the body: only for a caller whom we know."""
+
+    def watch(self, interruption: Interruption) -> AbstractAsyncContextManager[None]:
+        """While it is open, the client's leaving interrupts. Only after the body was read."""
+
+    def answer(self, request: ChatRequest) -> Answer: ...
+
+    async def fail(self, error: GatewayError) -> None:
+        """A status and a body before the first byte, an error event after it."""

@@ -1,0 +1,152 @@
+"""How a client receives an answer: as events while it is made, or folded at its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.types import Send
+
+from app.errors import GatewayError
+from app.protocol.answer import Visible
+from app.protocol.encode import KEEP_ALIVE, Encoder, Folder, encode_error
+from app.protocol.events import Finish, Usage
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+STREAM_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+]
+JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json")]
+
+
+class StreamedAnswer:
+    """Server-sent events. Nothing leaves before the worker has said something, or the client has
+    waited `commit_after_seconds`; after that every failure is an event."""
+
+    def __init__(
+        self,
+        send: Send,
+        encoder: Encoder,
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._send = send
+        self._encoder = encoder
+        self._settings = settings
+        self._metrics = metrics
+        self._loop = loop
+        self._writing = asyncio.Lock()  # the pulse and the answer take turns, by whole events
+        self._finishes: list[Finish] = []
+        self._wrote_at = 0.0
+        self._wrote_event_at = 0.0
+        self.committed = False
+
+    async def send(self, events: Sequence[Visible]) -> None:
+        now, later = _without_finishes(events)
+        self._finishes += later
+        if self.committed and not now:
+            return
+        # The first write carries the role, so that the client sees that its answer has begun.
+        data = self._encoder.encode(now) if now else self._encoder.empty_delta()
+        await self._write(data)
+
+    async def finish(self, usage: Usage) -> None:
+        data = self._encoder.encode(self._finishes) + self._encoder.end(usage)
+        await self._write(data, last=True)
+
+    async def fail(self, error: GatewayError) -> None:
+        """Only once it was committed: the status is sent, so the error is an event."""
+        await self._write(encode_error(error.body()), last=True)
+
+    @asynccontextmanager
+    async def pulse(self) -> AsyncIterator[None]:
+        # Most answers are over before the first pulse: until then there is a timer and no task.
+        tasks: list[asyncio.Task[None]] = []
+        timer = self._loop.call_later(
+            self._settings.commit_after_seconds,
+            lambda: tasks.append(self._loop.create_task(self._beat())),
+        )
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _beat(self) -> None:
+        """Comments keep proxies awake, empty deltas those clients that time parsed chunks."""
+        if not self.committed:
+            await self._comment()
+        comment_seconds = self._settings.keep_alive_comment_seconds
+        delta_seconds = self._settings.empty_delta_seconds
+        while True:
+            now = self._loop.time()
+            if now - self._wrote_event_at >= delta_seconds:
+                self._metrics.kept_alive("delta")
+                await self._write(self._encoder.empty_delta())
+            elif now - self._wrote_at >= comment_seconds:
+                await self._comment()
+            now = self._loop.time()
+            due = min(self._wrote_at + comment_seconds, self._wrote_event_at + delta_seconds)
+            await asyncio.sleep(max(due - now, 0.0))
+
+    async def _comment(self) -> None:
+        self._metrics.kept_alive("comment")
+        await self._write(KEEP_ALIVE, event=False)
+
+    async def _write(self, data: bytes, *, event: bool = True, last: bool = False) -> None:
+        async with self._writing:
+            if not self.committed:
+                self.committed = True
+                self._wrote_event_at = self._loop.time()
+                await self._send(
+                    {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
+                )
+            self._wrote_at = self._loop.time()
+            if event:
+                self._wrote_event_at = self._wrote_at
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+
+class FoldedAnswer:
+    """One JSON object. A status line cannot be taken back, so nothing leaves before the end."""
+
+    committed = False
+
+    def __init__(self, send: Send, folder: Folder, completion: tuple[str, int, str]) -> None:
+        self._send = send
+        self._folder = folder
+        self._completion = completion
+
+    async def send(self, events: Sequence[Visible]) -> None:
+        self._folder.feed(events)
+
+    async def finish(self, usage: Usage) -> None:
+        body = self._folder.body(*self._completion, usage)
+        await send_whole(self._send, 200, JSON_HEADERS, body)
+
+    async def fail(self, error: GatewayError) -> None:
+        raise AssertionError("a folded answer is never committed before its end")
+
+    @asynccontextmanager
+    async def pulse(self) -> AsyncIterator[None]:
+        yield
+
+
+async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _without_finishes(events: Sequence[Visible]) -> tuple[Sequence[Visible], list[Finish]]:
+    finishes = [event for event in events if isinstance(event, Finish)]
+    if not finishes:
+        return events, finishes
+    return [event for event in events if not isinstance(event, Finish)], finishes

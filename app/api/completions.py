@@ -1,0 +1,102 @@
+"""The completion routes as raw ASGI endpoints, for speed and for the order of things.
+
+FastAPI would parse the body before it looked at a header; here nothing of it is read for a caller
+whom we do not know.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from app.api.answers import JSON_HEADERS, FoldedAnswer, StreamedAnswer, send_whole
+from app.api.body import read_body
+from app.api.call import bearer, caller_of
+from app.api.surface import Surface
+from app.errors import ClientDisconnected, GatewayError
+from app.gateway.interruption import Interruption
+from app.gateway.meter import SHUTTING_DOWN
+from app.gateway.pipeline import Gateway, complete
+from app.protocol.request import ChatRequest
+
+
+class Completions:
+    """One completion route as an ASGI application."""
+
+    def __init__(self, surface: Surface) -> None:
+        self._surface = surface
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway: Gateway = scope["app"].state.gateway
+        await complete(CompletionCall(scope, receive, send, self._surface, gateway), gateway)
+
+
+class CompletionCall:
+    """One HTTP request, as the pipeline sees it."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, surface: Surface, gateway: Gateway
+    ) -> None:
+        self._headers = Headers(scope=scope)
+        self._receive = receive
+        self._send = send
+        self._surface = surface
+        self._gateway = gateway
+        self._body_read = False
+        self._answer: StreamedAnswer | FoldedAnswer | None = None
+        self.caller = caller_of(scope, self._headers, gateway.clock(), route=surface.route)
+
+    def credential(self) -> str:
+        return bearer(self._headers)
+
+    async def read(self) -> ChatRequest:
+        settings = self._gateway.settings
+        body = await read_body(self._headers, self._receive, settings.max_body_bytes)
+        self._body_read = True
+        return self._surface.parse(body, settings)
+
+    @asynccontextmanager
+    async def watch(self, interruption: Interruption) -> AsyncIterator[None]:
+        """The body was read, so the next message can only be the client's leaving. Nothing else
+        would tell: a handler that does not stream is not cancelled by the server."""
+        task = asyncio.get_running_loop().create_task(self._wait_until_gone(interruption))
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _wait_until_gone(self, interruption: Interruption) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        interruption.interrupt(ClientDisconnected("The client left before its answer was whole."))
+
+    def answer(self, request: ChatRequest) -> StreamedAnswer | FoldedAnswer:
+        surface = self._surface
+        completion_id = surface.id_prefix + self.caller.request_id.removeprefix("req_")
+        completion = (completion_id, int(self.caller.received_at), request.model)
+        if request.stream:
+            self._answer = StreamedAnswer(
+                self._send,
+                surface.encoder(*completion, n=request.n, include_usage=request.include_usage),
+                settings=self._gateway.settings,
+                metrics=self._gateway.metrics,
+                loop=asyncio.get_running_loop(),
+            )
+        else:
+            self._answer = FoldedAnswer(self._send, surface.folder(request.n), completion)
+        return self._answer
+
+    async def fail(self, error: GatewayError) -> None:
+        if isinstance(error, ClientDisconnected):
+            return
+        if self._answer is not None and self._answer.committed:
+            await self._answer.fail(error)
+            return
+        headers = JSON_HEADERS + error.headers()
+        if error.code == SHUTTING_DOWN or not self._body_read:
+            # What is left of a body that nobody read must not be taken for the next request.
+            headers = [*headers, (b"connection", b"close")]
+        await send_whole(self._send, error.status, headers, orjson.dumps(error.body()))

@@ -1,0 +1,142 @@
+"""OpenAI's routes: what they are, for FastAPI's document, and what serves them."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.call import bearer, caller_of
+from app.api.completions import Completions
+from app.api.surface import CHAT, TEXT
+from app.api.wire import ChatCompletionRequest, CompletionRequest
+from app.errors import NotFound
+from app.gateway.pipeline import Gateway, consult
+from app.gateway.prepare import visible_models
+from app.gateway.types import Principal
+
+OWNER = "empero-ai"
+# The model's release, 19 June 2026: OpenAI's clients want a creation time.
+MODEL_CREATED = 1_781_827_200
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `sk-qw-...`")
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    error: Error
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = MODEL_CREATED
+    owned_by: str = OWNER
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 415, 429, 502, 503, 504)
+}
+
+
+COMPLETIONS = {surface.route: Completions(surface) for surface in (CHAT, TEXT)}
+
+
+class HotRoutes:
+    """The data path, past the framework's own layers: they would cost more than all the rest,
+    once for each event. Everything else takes the usual way."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hot = COMPLETIONS.get(scope["path"]) if scope["type"] == "http" else None
+        if hot is not None and scope["method"] == "POST":
+            await hot(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+async def create_chat_completion(request: ChatCompletionRequest) -> None:
+    """Create a chat completion. The model's thought is never part of the answer.
+
+    Accepted without effect: `user`, `metadata`, `safety_identifier`, `prompt_cache_*`,
+    `reasoning_effort`, `verbosity`, and message `name`s. `stop` is applied to visible text.
+    """
+
+
+async def create_completion(request: CompletionRequest) -> None:
+    """Create a completion: the prompt is asked as one user turn, and the thought kept."""
+
+
+def add_openai_routes(app: FastAPI) -> None:
+    for surface, described in ((CHAT, create_chat_completion), (TEXT, create_completion)):
+        app.add_api_route(
+            surface.route,
+            described,
+            methods=["POST"],
+            dependencies=[Security(_bearer)],
+            responses={
+                **ERRORS,
+                200: {
+                    "description": "The completion, or its chunks where `stream` is true.",
+                    "content": {"application/json": {}, "text/event-stream": {}},
+                },
+            },
+            tags=["OpenAI"],
+        )
+        # Described like any other route, and served by the raw endpoint, as in `HotRoutes`.
+        app.router.routes[-1].app = COMPLETIONS[surface.route]  # type: ignore[attr-defined]
+    app.include_router(models)
+
+
+models = APIRouter(tags=["OpenAI"], dependencies=[Security(_bearer)])
+
+
+async def _consult_models(request: Request) -> tuple[str, ...]:
+    gateway: Gateway = request.app.state.gateway
+    headers: Headers = request.headers
+    return await consult(
+        caller_of(request.scope, headers, gateway.clock(), route="/v1/models"),
+        lambda: bearer(headers),
+        gateway,
+        _visible,
+    )
+
+
+def _visible(principal: Principal) -> tuple[str, ...]:
+    return visible_models(principal)
+
+
+Names = Annotated[tuple[str, ...], Security(_consult_models)]
+
+
+@models.get("/v1/models", responses={401: ERRORS[401]})
+async def list_models(names: Names) -> ModelList:
+    """The names that this key may use."""
+    return ModelList(data=[Model(id=name) for name in names])
+
+
+@models.get("/v1/models/{model:path}", responses={401: ERRORS[401], 404: ERRORS[404]})
+async def retrieve_model(model: str, names: Names) -> Model:
+    """One of them; the id may hold slashes."""
+    if model not in names:
+        raise NotFound(
+            f"The model '{model[:64]}' does not exist or you do not have access to it.",
+            param="model",
+            code="model_not_found",
+        )
+    return Model(id=model)

@@ -1,0 +1,180 @@
+"""A completion's body, read into what the pipeline works on.
+
+Nothing is passed on that was not understood: the messages and tools are rebuilt.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from app.api.validation import explain
+from app.api.wire import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    SystemMessage,
+    UserMessage,
+    joined,
+)
+from app.errors import InvalidRequest
+from app.protocol.request import ChatRequest, Json
+from app.settings import Settings
+
+Wire = TypeVar("Wire", bound=GenerationRequest)
+
+MAX_STOP_SEQUENCES = 4  # OpenAI's limit
+MAX_STOP_CHARACTERS = 256  # each is held back until it is decided
+MAX_SCHEMA_BYTES = 256 * 1024  # of all tools, or of a response format: the engine compiles it
+MAX_DEPTH = 64  # of nested JSON in a schema; hostile ones go deeper
+
+SAMPLING_FIELDS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+    "frequency_penalty",
+)  # fmt: skip
+
+
+def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
+    """Raises InvalidRequest that names the field at fault in `param`."""
+    wire = _validated(ChatCompletionRequest, body)
+    return replace(
+        _generation(wire, len(body), settings),
+        messages=_messages(wire, settings.max_messages),
+        max_tokens=wire.max_completion_tokens or wire.max_tokens,
+        tools=_tools(wire, settings.max_tools),
+        tool_choice=_tool_choice(wire),
+        parallel_tool_calls=wire.parallel_tool_calls,
+        response_format=_response_format(wire),
+        reasoning_effort=wire.reasoning_effort,
+    )
+
+
+def parse_completion(body: bytes, settings: Settings) -> ChatRequest:
+    """The same for the older route, whose prompt becomes a user's turn: a raw prompt would reach
+    the model without the template that opens its thought."""
+    wire = _validated(CompletionRequest, body)
+    request = _generation(wire, len(body), settings)
+    return replace(request, messages=({"role": "user", "content": wire.prompt},))
+
+
+def _validated(model: type[Wire], body: bytes) -> Wire:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request.", code="invalid_json"
+        ) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) -> ChatRequest:
+    """What the routes share; the messages are still to come."""
+    choices = wire.n or 1
+    if choices > settings.max_choices:
+        raise _invalid("n", f"must be at most {settings.max_choices}")
+    return ChatRequest(
+        model=wire.model,
+        messages=(),
+        body_bytes=body_bytes,
+        stream=bool(wire.stream),
+        include_usage=bool(wire.stream_options and wire.stream_options.include_usage),
+        sampling={
+            name: value for name in SAMPLING_FIELDS if (value := getattr(wire, name)) is not None
+        },
+        max_tokens=wire.max_tokens,
+        n=choices,
+        seed=wire.seed,
+        stop=_stop(wire.stop),
+    )
+
+
+def _messages(wire: ChatCompletionRequest, max_messages: int) -> tuple[Json, ...]:
+    """System texts first, as one: the template raises on a system message anywhere else."""
+    if len(wire.messages) > max_messages:
+        raise _invalid("messages", f"must be at most {max_messages} messages")
+    system: list[str] = []
+    rest: list[Json] = []
+    users = 0
+    for index, message in enumerate(wire.messages):
+        if isinstance(message, SystemMessage):
+            system.append(joined(message.content))
+            continue
+        users += isinstance(message, UserMessage)
+        try:
+            rest.append(message.rebuilt())
+        except ValueError as error:
+            raise _invalid(f"messages[{index}].tool_calls", f"arguments {error}") from None
+    if not users:
+        raise _invalid("messages", "must contain at least one message with role 'user'")
+    if system:
+        rest.insert(0, {"role": "system", "content": "\n\n".join(system)})
+    return tuple(rest)
+
+
+def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
+    sequences = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(sequences) > MAX_STOP_SEQUENCES:
+        raise _invalid("stop", f"must be at most {MAX_STOP_SEQUENCES} sequences")
+    if any(not 1 <= len(sequence) <= MAX_STOP_CHARACTERS for sequence in sequences):
+        raise _invalid("stop", f"each sequence must have 1 to {MAX_STOP_CHARACTERS} characters")
+    return sequences
+
+
+def _tools(wire: ChatCompletionRequest, max_tools: int) -> tuple[Json, ...]:
+    if wire.tools is None:
+        return ()
+    if len(wire.tools) > max_tools:
+        raise _invalid("tools", f"must be at most {max_tools} tools")
+    names = [tool.function.name for tool in wire.tools]
+    if len(set(names)) < len(names):
+        raise _invalid("tools", "must have names that differ from each other")
+    tools = tuple(tool.function.rebuilt() for tool in wire.tools)
+    _bounded("tools", tools)
+    return tools
+
+
+def _tool_choice(wire: ChatCompletionRequest) -> str | Json | None:
+    choice = wire.tool_choice
+    if choice is None or choice in ("none", "auto"):
+        return choice if isinstance(choice, str) else None
+    if not wire.tools:
+        raise _invalid("tool_choice", "is only allowed when 'tools' are given")
+    if isinstance(choice, str):
+        return choice
+    name = choice.function.name
+    if name not in (tool.function.name for tool in wire.tools):
+        raise _invalid("tool_choice", f"names '{name}', which is not among the tools")
+    return {"type": "function", "function": {"name": name}}
+
+
+def _response_format(wire: ChatCompletionRequest) -> Json | None:
+    if wire.response_format is None:
+        return None
+    rebuilt = wire.response_format.rebuilt()
+    _bounded("response_format", rebuilt)
+    return rebuilt
+
+
+def _bounded(param: str, value: object) -> None:
+    if not _within_depth(value, MAX_DEPTH):
+        raise _invalid(param, f"must not be nested deeper than {MAX_DEPTH} levels")
+    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
+        raise _invalid(param, f"must not exceed {MAX_SCHEMA_BYTES} bytes")
+
+
+def _within_depth(value: object, depth: int) -> bool:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if not isinstance(value, list | tuple):
+        return True
+    return depth > 0 and all(_within_depth(inner, depth - 1) for inner in value)
+
+
+def _invalid(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid value for '{param}': {reason}.", param=param)

@@ -1,0 +1,23 @@
+"""`gateway`: the command line."""
+
+import click
+
+from app import __version__
+from app.cli.audit import audit
+from app.cli.db import db
+from app.cli.dev import dev
+from app.cli.keys import keys
+from app.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """An OpenAI-compatible gateway for Qwythos-9B.
+
+    Settings come from the environment (GATEWAY_...) and from the file that GATEWAY_CONFIG names.
+    """
+
+
+for command in (dev, serve, keys, audit, db):
+    main.add_command(command)

@@ -1,0 +1,208 @@
+"""`gateway keys`: issue, list, revoke and rotate API keys."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TypedDict, Unpack
+
+import click
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import on_database
+from app.cli.durations import duration
+from app.cli.errors import BadUsage
+from app.cli.table import fields, table
+from app.embedded.pepper import dev_pepper
+from app.settings import Settings, SettingsError
+from app.store.api_key import DEFAULT_TENANT, KeyDraft, KeyRecord
+from app.store.key_records import MAX_GRACE_SECONDS, MAX_PAGE_KEYS, KeyRecords
+from app.store.key_view import KeyView, issued_view, view
+from app.store.keys import IssuedKey, KeyStore
+from app.store.policy import Policy
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+STORE_IT_NOW = "Store the secret now: it is not shown again."
+
+
+class DraftOptions(TypedDict):
+    name: str
+    tenant: str
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    max_output_tokens: int | None
+    model: tuple[str, ...]
+    expires_in: timedelta | None
+
+
+@click.group()
+def keys() -> None:
+    """Issue, list, revoke and rotate API keys."""
+
+
+@keys.command("create")
+@click.option("--name", required=True, help="What the key is for.")
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose key it is.")
+@click.option("--rpm", type=int, help="Requests a minute.")
+@click.option("--tpm", type=int, help="Tokens a minute, of prompts and answers.")
+@click.option("--concurrency", type=int, help="Requests at a time.")
+@click.option("--max-output-tokens", type=int, help="Longest answer, with its thought.")
+@click.option("--model", multiple=True, help="A model it may use; give more than one if need be.")
+@click.option("--expires-in", type=duration(shortest=timedelta(seconds=1)), help="As in 12h, 30d.")
+@as_json
+def create_key(*, as_json: bool, **options: Unpack[DraftOptions]) -> None:
+    """Issue a key and print its secret, once."""
+    draft = _draft(options)
+
+    async def step(engine: AsyncEngine, settings: Settings) -> IssuedKey:
+        return await _store(engine, settings).create(draft)
+
+    _print_issued(on_database(step), as_json=as_json)
+
+
+@keys.command("list")
+@click.option("--tenant", help="Only this tenant's keys.")
+@as_json
+def list_keys(*, tenant: str | None, as_json: bool) -> None:
+    """List keys, newest first. Secrets are not known to anyone."""
+
+    async def step(engine: AsyncEngine, _: Settings) -> list[KeyRecord]:
+        return await _all_keys(KeyRecords(engine), tenant)
+
+    found = [view(key) for key in on_database(step)]
+    if as_json:
+        for key in found:
+            click.echo(key.model_dump_json())
+    else:
+        head = ("ID", "NAME", "TENANT", "STATE", "CREATED", "EXPIRES", "SECRETS")
+        click.echo(table(head, (_row(key) for key in found)))
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+def revoke_key(key_id: str) -> None:
+    """End a key for ever. It stops working everywhere within 5 seconds."""
+    on_database(lambda engine, _: KeyRecords(engine).revoke(key_id))
+    click.echo(f"revoked {key_id}")
+
+
+@keys.command("rotate")
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--grace",
+    type=duration(longest=timedelta(seconds=MAX_GRACE_SECONDS)),
+    default="24h",
+    show_default=True,
+    help="How long older secrets work on; 0 ends them at once.",
+)
+@as_json
+def rotate_key(key_id: str, *, grace: timedelta, as_json: bool) -> None:
+    """Give a key a new secret and print it, once."""
+
+    async def step(engine: AsyncEngine, settings: Settings) -> IssuedKey:
+        store = _store(engine, settings)
+        return await store.rotate(key_id, grace_seconds=grace.total_seconds())
+
+    _print_issued(on_database(step), as_json=as_json)
+
+
+def _draft(options: DraftOptions) -> KeyDraft:
+    expires_in = options["expires_in"]
+    try:
+        return KeyDraft(
+            name=options["name"],
+            tenant=options["tenant"],
+            expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
+            policy=Policy(
+                models=options["model"] or None,
+                max_output_tokens=options["max_output_tokens"],
+                requests_per_minute=options["rpm"],
+                tokens_per_minute=options["tpm"],
+                concurrency=options["concurrency"],
+            ),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = _OPTIONS.get(str(first["loc"][-1]), str(first["loc"][0]))
+        reason = str(first["msg"])
+        raise BadUsage(f"--{option}: {reason[0].lower()}{reason[1:]}") from None
+
+
+_OPTIONS = {
+    "requests_per_minute": "rpm",
+    "tokens_per_minute": "tpm",
+    "max_output_tokens": "max-output-tokens",
+    "concurrency": "concurrency",
+}
+
+
+def _store(engine: AsyncEngine, settings: Settings) -> KeyStore:
+    return KeyStore(
+        engine,
+        command_pepper(settings).encode(),
+        cache_seconds=settings.key_cache_seconds,
+        cache_entries=settings.key_cache_entries,
+    )
+
+
+def command_pepper(settings: Settings) -> str:
+    """GATEWAY_KEY_PEPPER, or with the embedded database the one kept beside it.
+
+    Raises SettingsError: a secret made under another pepper would open nothing.
+    """
+    if settings.key_pepper is not None:
+        return settings.key_pepper.get_secret_value()
+    if settings.database_url is not None:
+        raise SettingsError(
+            "GATEWAY_KEY_PEPPER: is not set; give it the value that `gateway serve` runs with"
+        )
+    try:
+        return dev_pepper(settings.home)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"GATEWAY_HOME: {error}") from None
+
+
+async def _all_keys(records: KeyRecords, tenant: str | None) -> list[KeyRecord]:
+    found: list[KeyRecord] = []
+    has_more = True
+    while has_more:
+        after = found[-1].id if found else None
+        page = await records.page(tenant=tenant, after=after, limit=MAX_PAGE_KEYS)
+        found.extend(page.keys)
+        has_more = page.has_more
+    return found
+
+
+def _print_issued(issued: IssuedKey, *, as_json: bool) -> None:
+    shown = issued_view(issued)
+    if as_json:
+        click.echo(shown.model_dump_json())
+        return
+    rows: list[tuple[str, object]] = [
+        ("id", shown.id),
+        ("name", shown.name),
+        ("tenant", shown.tenant),
+        ("expires", _day(shown.expires_at) or "never"),
+        ("secret", shown.secret),
+    ]
+    click.echo(fields(rows))
+    click.echo(STORE_IT_NOW)
+
+
+def _row(key: KeyView) -> tuple[object, ...]:
+    hints = " ".join(secret.hint for secret in key.secrets)
+    created, expires = _day(key.created_at), _day(key.expires_at)
+    return key.id, key.name, key.tenant, _state(key), created, expires, hints
+
+
+def _state(key: KeyView) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC).timestamp():
+        return "expired"
+    return "enabled" if key.enabled else "disabled"
+
+
+def _day(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")

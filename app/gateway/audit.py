@@ -1,0 +1,55 @@
+"""What the audit log is told."""
+
+from app.audit.records import AuditIntent, AuditOutcome
+from app.gateway.meter import Meter
+
+# Parameters worth keeping. Texts, tools and schemas are not among them.
+_PARAMETERS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+    "frequency_penalty", "max_tokens", "n", "seed", "tool_choice", "parallel_tool_calls",
+)  # fmt: skip
+MAX_CLAIM_CHARACTERS = 128  # of what a client says about itself
+MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
+
+
+def intent_of(meter: Meter) -> AuditIntent:
+    caller, principal, request = meter.caller, meter.principal, meter.request
+    parameters = {}
+    if meter.prepared is not None:
+        fields = meter.prepared.fields
+        parameters = {name: fields[name] for name in _PARAMETERS if name in fields}
+        parameters["messages"] = len(fields["messages"])
+        parameters["tools"] = len(fields.get("tools", ()))
+    return AuditIntent(
+        request_id=caller.request_id,
+        received_at=caller.received_at,
+        route=caller.route,
+        key_id=principal.key_id if principal else None,
+        tenant=principal.tenant if principal else None,
+        model=request.model[:MAX_MODEL_CHARACTERS] if request else None,
+        stream=request.stream if request else None,
+        body_bytes=request.body_bytes if request else 0,
+        parameters=parameters,
+        client_ip=caller.client_ip,
+        user_agent=_claim(caller.user_agent),
+        client_request_id=_claim(caller.client_request_id),
+    )
+
+
+def outcome_of(meter: Meter) -> AuditOutcome:
+    return AuditOutcome(
+        request_id=meter.caller.request_id,
+        outcome=meter.outcome,
+        status=meter.status,
+        error_code=meter.error.code if meter.error else None,
+        finish_reason=meter.finish_reason if meter.error is None else None,
+        worker=meter.worker,
+        attempts=meter.attempts,
+        usage=meter.usage,
+        time_to_first_token_seconds=meter.time_to_first_token_seconds,
+        duration_seconds=meter.duration_seconds,
+    )
+
+
+def _claim(value: str | None) -> str | None:
+    return None if value is None else value[:MAX_CLAIM_CHARACTERS]

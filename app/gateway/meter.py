@@ -1,0 +1,102 @@
+"""What is known of one request so far: the one value of the pipeline that changes.
+
+The steps tell it what they did; at the end, however that came, audit, settle, metrics and the log
+line are made from it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from app.audit.records import Outcome
+from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
+from app.gateway.types import Caller, PreparedRequest, Principal
+from app.limits.local import Reservation
+from app.protocol.answer import AnswerReader, Visible
+from app.protocol.events import Finish, Usage
+from app.protocol.request import ChatRequest
+
+SHUTTING_DOWN = "server_shutting_down"
+
+
+@dataclass(slots=True)
+class Meter:
+    caller: Caller
+    clock: Callable[[], float]
+    principal: Principal | None = None
+    request: ChatRequest | None = None
+    prepared: PreparedRequest | None = None
+    reservation: Reservation | None = None
+    intent_recorded: bool = False
+    worker: str | None = None
+    attempts: int = 0
+    asked_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    reader: AnswerReader | None = None
+    finish_reason: str | None = None
+    error: GatewayError | None = None
+    ended_at: float | None = None
+    token_gaps: list[float] = field(default_factory=list)  # seconds between delivered batches
+
+    def ask(self, worker: str) -> None:
+        """A worker is about to be asked."""
+        self.worker = worker
+        self.attempts += 1
+        if self.asked_at is None:
+            self.asked_at = self.clock()
+
+    def delivered(self, events: Sequence[Visible]) -> None:
+        """These went to the client; it is tokens that are timed."""
+        if not events or isinstance(events[0], Finish):
+            return
+        now = self.clock()
+        if self.last_token_at is None:
+            self.first_token_at = now
+        else:
+            self.token_gaps.append(now - self.last_token_at)
+        self.last_token_at = now
+
+    def end(self, error: GatewayError | None) -> None:
+        self.error = error
+        self.ended_at = self.clock()
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing, if no worker was asked; the worker's count, or ours, if one was."""
+        if self.attempts == 0 or self.prepared is None:
+            return Usage()
+        if self.reader is None:
+            return Usage(self.prepared.prompt_tokens)
+        return self.reader.usage(self.prepared.prompt_tokens)
+
+    @property
+    def status(self) -> int:
+        return 200 if self.error is None else self.error.status
+
+    @property
+    def outcome(self) -> Outcome:
+        error = self.error
+        if error is None:
+            return Outcome.COMPLETED
+        if isinstance(error, ClientDisconnected):
+            return Outcome.CANCELLED
+        if isinstance(error, InternalError):
+            return Outcome.CRASHED
+        if error.code == SHUTTING_DOWN and self.attempts:
+            return Outcome.DRAINED
+        if error.fault is Fault.UPSTREAM or self.attempts:
+            return Outcome.FAILED
+        return Outcome.REFUSED
+
+    @property
+    def duration_seconds(self) -> float:
+        return (self.ended_at or self.clock()) - self.caller.started_at
+
+    @property
+    def time_to_first_token_seconds(self) -> float | None:
+        return None if self.first_token_at is None else self.first_token_at - self.caller.started_at
+
+    @property
+    def overhead_seconds(self) -> float | None:
+        """From the request's headers to the worker being asked, the body's arrival included."""
+        return None if self.asked_at is None else self.asked_at - self.caller.started_at

@@ -1,0 +1,57 @@
+"""A request that has ended, counted and logged."""
+
+from app.audit.records import Outcome
+from app.gateway.meter import Meter
+from app.limits.local import LimitReached
+from app.telemetry.logs import log_request
+from app.telemetry.metrics import FinishedRequest, Metrics
+
+
+def observe(meter: Meter, metrics: Metrics) -> None:
+    """Once for each request, after it was audited."""
+    caller, principal, request = meter.caller, meter.principal, meter.request
+    error, usage, outcome = meter.error, meter.usage, meter.outcome
+    code = error.code if error else None
+    stream = request is not None and request.stream
+    metrics.request_finished(
+        FinishedRequest(
+            route=caller.route,
+            model=request.model if request else None,
+            status=meter.status,
+            code=code,
+            stream=stream,
+            duration_seconds=meter.duration_seconds,
+            usage=usage,
+            overhead_seconds=meter.overhead_seconds,
+            time_to_first_token_seconds=meter.time_to_first_token_seconds,
+            token_gaps_seconds=meter.token_gaps,
+        )
+    )
+    if outcome is Outcome.CANCELLED:
+        metrics.client_cancelled()
+    if isinstance(error, LimitReached):
+        metrics.rate_limited(error.scope)
+    if meter.worker is not None and error is None:
+        metrics.upstream_succeeded(meter.worker)
+    log_request(
+        request_id=caller.request_id,
+        method=caller.method,
+        route=caller.route,
+        status=meter.status,
+        outcome=outcome,
+        error_type=error.type if error else None,
+        error_code=code,
+        model=request.model if request else None,
+        stream=stream,
+        tenant=principal.tenant if principal else None,
+        key_id=principal.key_id if principal else None,
+        worker=meter.worker,
+        attempts=meter.attempts,
+        usage=usage,
+        finish_reason=meter.finish_reason,
+        time_to_first_token_seconds=meter.time_to_first_token_seconds,
+        overhead_seconds=meter.overhead_seconds,
+        duration_seconds=meter.duration_seconds,
+        client_retry_count=caller.retry_count,
+        user_agent=caller.user_agent,
+    )

@@ -1,0 +1,158 @@
+"""The way of a request, top to bottom. Read this first.
+
+    authenticate -> prepare -> admit -> record intent -> route -> stream -> settle -> record outcome
+
+Each step has a file named after it. However a request ends, it is settled and audited once, and
+only then does its client see the end.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from app.audit.records import AuditLog
+from app.drain import Drain
+from app.errors import GatewayError, InternalError, Unavailable
+from app.gateway.admit import admit
+from app.gateway.audit import intent_of, outcome_of
+from app.gateway.authenticate import authenticate
+from app.gateway.interruption import Interruption
+from app.gateway.meter import SHUTTING_DOWN, Meter
+from app.gateway.observe import observe
+from app.gateway.prepare import prepare
+from app.gateway.route import route
+from app.gateway.settle import settle
+from app.gateway.stream import stream
+from app.gateway.types import Answer, Call, Caller, Principal
+from app.limits.local import LocalLimits
+from app.settings import Settings
+from app.store.keys import KeyStore
+from app.telemetry.metrics import Metrics
+from app.upstream.workers import Workers
+
+DRAIN_RETRY_SECONDS = 2.0  # by then another replica has the traffic
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What a request needs, built once at start."""
+
+    settings: Settings
+    pepper: bytes
+    keys: KeyStore
+    limits: LocalLimits
+    audit: AuditLog
+    workers: Workers
+    metrics: Metrics
+    drain: Drain
+    clock: Callable[[], float]  # monotonic
+
+
+async def complete(call: Call, gateway: Gateway) -> None:
+    """Serves one chat completion to its end. Raises nothing but a cancellation from outside."""
+    meter = Meter(call.caller, gateway.clock)
+    answer: Answer | None = None
+    cancelled: asyncio.CancelledError | None = None
+    with gateway.metrics.in_flight():
+        try:
+            answer = await _answer(call, gateway, meter)
+            meter.end(None)
+        except GatewayError as error:
+            meter.end(error)
+        except asyncio.CancelledError as error:  # the server gave up waiting
+            cancelled = error
+            meter.end(shutting_down())
+        except Exception:
+            log.exception("request_crashed", request_id=call.caller.request_id)
+            meter.end(InternalError("The gateway failed; it has been logged."))
+        settle(meter.reservation, meter.usage, gateway.limits)
+        await _record_outcome(meter, gateway)
+        observe(meter, gateway.metrics)
+        # Only now: whoever sees the end of an answer can rely on its record.
+        if meter.error is not None:
+            await call.fail(meter.error)
+        elif answer is not None:
+            await answer.finish(meter.usage)
+    if cancelled is not None:
+        raise cancelled
+
+
+async def consult(
+    caller: Caller,
+    credential: Callable[[], str],
+    gateway: Gateway,
+    look_up: Callable[[Principal], T],
+) -> T:
+    """A request that needs no worker: authenticated, audited and observed like any other."""
+    meter = Meter(caller, gateway.clock)
+    try:
+        meter.principal = await authenticate(credential(), gateway.keys)
+        result = look_up(meter.principal)
+        meter.end(None)
+        return result
+    except GatewayError as error:
+        meter.end(error)
+        raise
+    finally:
+        await _record_outcome(meter, gateway)
+        observe(meter, gateway.metrics)
+
+
+async def _answer(call: Call, gateway: Gateway, meter: Meter) -> Answer:
+    """The straight line, but for the answer's end, which waits for the record of it."""
+    async with Interruption() as interruption:
+        with gateway.drain.running(partial(interruption.interrupt, shutting_down())):
+            if gateway.drain.draining:
+                raise shutting_down()
+            meter.principal = await authenticate(call.credential(), gateway.keys)
+            meter.request = request = await call.read()
+            async with call.watch(interruption):
+                meter.prepared = prepared = await prepare(
+                    request, meter.principal, gateway.settings, gateway.pepper, gateway.workers
+                )
+                meter.reservation = admit(
+                    prepared, meter.principal, gateway.limits, meter.caller.request_id
+                )
+                await _record_intent(meter, gateway)
+                answer = call.answer(request)
+                async with (
+                    answer.pulse(),
+                    route(prepared, gateway.workers, meter) as upstream,
+                    aclosing(stream(upstream, prepared, meter)) as batches,
+                ):
+                    async for events in batches:
+                        await answer.send(events)
+                        meter.delivered(events)
+    return answer
+
+
+async def _record_intent(meter: Meter, gateway: Gateway) -> None:
+    await gateway.audit.intent(intent_of(meter))
+    meter.intent_recorded = True
+
+
+async def _record_outcome(meter: Meter, gateway: Gateway) -> None:
+    try:
+        async with asyncio.timeout(gateway.settings.settle_seconds):
+            if not meter.intent_recorded:  # refused before any worker was asked
+                await _record_intent(meter, gateway)
+            await gateway.audit.outcome(outcome_of(meter))
+    except TimeoutError:
+        log.error("audit_outcome_late", request_id=meter.caller.request_id)
+
+
+def shutting_down() -> Unavailable:
+    return Unavailable(
+        "The gateway is shutting down. Please try again.",
+        code=SHUTTING_DOWN,
+        retry_after_seconds=DRAIN_RETRY_SECONDS,
+    )

@@ -1,0 +1,72 @@
+"""The worker's bytes, as what the client may see."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+import structlog
+
+from app.errors import UpstreamFailed
+from app.gateway.meter import Meter
+from app.gateway.types import PreparedRequest
+from app.protocol.answer import AnswerReader, BrokenStream, Visible
+from app.protocol.events import Finish
+from app.protocol.sse import SSEError
+from app.settings import Separation
+from app.upstream.opened import Upstream
+
+# After `[DONE]` the last bytes of the response are on their way; read, they let the connection be
+# used again. A worker that keeps it open longer loses it.
+TRAILING_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+
+async def stream(
+    upstream: Upstream, prepared: PreparedRequest, meter: Meter
+) -> AsyncGenerator[Sequence[Visible], None]:
+    """A batch for each read: all the events that it completed, or none but a sign of life.
+
+    Raises UpstreamFailed where the worker errs, falls silent, sends what is not an answer, or ends
+    without a finish reason: a quiet end is not a success.
+    """
+    request = prepared.request
+    reader = AnswerReader(
+        inside=upstream.endpoint.settings.separation is Separation.INLINE,
+        stop=request.stop,
+        n=request.n,
+        call_prefix="call_" + meter.caller.request_id.removeprefix("req_"),
+    )
+    meter.reader = reader
+    data = upstream.first
+    try:
+        while data and not reader.done:
+            events = reader.feed(data)
+            _note(events, meter)
+            yield events
+            if reader.stopped_here:
+                return
+            data = b"" if reader.done else await upstream.stream.read()
+        if not reader.done and (events := reader.close()):
+            _note(events, meter)
+            yield events
+    except (BrokenStream, SSEError) as error:
+        log.warning("worker_stream_broken", worker=upstream.endpoint.name, reason=str(error))
+        raise UpstreamFailed("The model server failed while it was answering.") from error
+    if not reader.complete:
+        log.warning("worker_stream_cut", worker=upstream.endpoint.name)
+        raise UpstreamFailed("The model server ended its answer before it was complete.")
+    await _read_trailing(upstream)
+
+
+def _note(events: Sequence[Visible], meter: Meter) -> None:
+    for event in events:
+        if isinstance(event, Finish):
+            meter.finish_reason = event.reason
+
+
+async def _read_trailing(upstream: Upstream) -> None:
+    with contextlib.suppress(TimeoutError, UpstreamFailed):
+        async with asyncio.timeout(TRAILING_SECONDS):
+            while await upstream.stream.read():
+                pass

@@ -1,0 +1,116 @@
+"""The application: everything is built here, once, and handed down. Nothing imports this."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp
+
+from app import __version__
+from app.api.admin import build_admin_router
+from app.api.errors import add_error_handlers
+from app.api.openai import HotRoutes, add_openai_routes
+from app.api.ops import ops
+from app.api.request_id import RequestIds
+from app.audit.log import PostgresAuditLog
+from app.drain import Drain
+from app.gateway.pipeline import Gateway
+from app.limits.local import LocalLimits
+from app.settings import Settings, SettingsError
+from app.store.database import create_engine
+from app.store.keys import KeyStore
+from app.telemetry.metrics import Metrics
+from app.upstream.client import WorkerClient
+from app.upstream.pool import Pool
+from app.upstream.prober import Prober
+from app.upstream.workers import Workers
+
+AUDIT_CLOSE_SECONDS = 10.0  # for what is still in memory when the process ends
+
+
+class GatewayApp(FastAPI):
+    """FastAPI, with the data path outside of its own layers."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestIds(HotRoutes(super().build_middleware_stack()))
+
+
+def create_app(settings: Settings) -> GatewayApp:
+    """The production application, which the tests use too.
+
+    Raises SettingsError where the settings lack what it cannot run without.
+    """
+    if settings.database_url is None:
+        raise SettingsError("GATEWAY_DATABASE_URL: is not set; it names the PostgreSQL to use")
+    if settings.key_pepper is None:
+        raise SettingsError(
+            "GATEWAY_KEY_PEPPER: is not set; make one with `openssl rand -base64 32` and keep it"
+        )
+    if not settings.workers:
+        raise SettingsError('GATEWAY_WORKERS: is not set; for example ["http://10.0.0.5:8000"]')
+    engine = create_engine(settings.database_url.get_secret_value())
+    pepper = settings.key_pepper.get_secret_value().encode()
+    app = GatewayApp(
+        title="Qwythos Gateway",
+        version=__version__,
+        description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
+        lifespan=_lifespan(settings, engine, pepper),
+        redoc_url=None,
+    )
+    app.state.drain = Drain()
+    app.state.engine = engine
+    add_error_handlers(app)
+    add_openai_routes(app)
+    app.include_router(ops)
+    app.include_router(build_admin_router(settings))
+    return app
+
+
+def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: ignore[no-untyped-def]
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Opened from top to bottom, closed from bottom to top."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)
+            metrics = Metrics(version=__version__)
+            client = await stack.enter_async_context(WorkerClient(settings))
+            pool = Pool(settings.workers)
+            audit = PostgresAuditLog(
+                engine,
+                flush_seconds=settings.audit_flush_seconds,
+                buffer_records=settings.audit_buffer_records,
+                metrics=metrics,
+                clock=time.monotonic,
+            )
+            prober = Prober(pool, client, settings, metrics)
+            await prober.probe_all()
+            app.state.gateway = Gateway(
+                settings=settings,
+                pepper=pepper,
+                keys=KeyStore(
+                    engine,
+                    pepper,
+                    cache_seconds=settings.key_cache_seconds,
+                    cache_entries=settings.key_cache_entries,
+                ),
+                limits=LocalLimits(time.monotonic),
+                audit=audit,
+                workers=Workers(pool, client, settings, metrics),
+                metrics=metrics,
+                drain=app.state.drain,
+                clock=time.monotonic,
+            )
+            async with asyncio.TaskGroup() as background:
+                tasks = [
+                    background.create_task(prober.run()),
+                    background.create_task(audit.run()),
+                ]
+                yield
+                for task in tasks:
+                    task.cancel()
+            await audit.close(AUDIT_CLOSE_SECONDS)
+
+    return lifespan

@@ -1,0 +1,310 @@
+import time
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import Message
+
+from app.api.admin import MAX_BODY_BYTES, REQUESTS_PER_MINUTE, build_admin_router
+from app.api.errors import add_error_handlers
+from app.settings import Settings
+from app.store.keys import KeyStore
+from app.store.secrets import digest_of
+
+TOKEN = "admin-token-for-tests"
+PEPPER = b"pepper"
+KEYS = "/admin/v1/keys"
+
+
+@pytest.fixture
+def keys(engine: AsyncEngine) -> KeyStore:
+    return KeyStore(engine, PEPPER, cache_seconds=5, cache_entries=100)
+
+
+@pytest.fixture
+def app(keys: KeyStore) -> FastAPI:
+    return admin_app(keys, Settings(admin_token=TOKEN))
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        yield client
+
+
+def admin_app(keys: KeyStore | None, settings: Settings) -> FastAPI:
+    app = FastAPI()
+    app.state.gateway = SimpleNamespace(keys=keys)
+    add_error_handlers(app)
+    app.include_router(build_admin_router(settings))
+    return app
+
+
+def client_of(app: FastAPI, address: str = "192.0.2.1") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, client=(address, 1234), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+
+async def created(client: httpx.AsyncClient, **values: object) -> dict[str, Any]:
+    response = await client.post(KEYS, json={"name": "backend", **values})
+    assert response.status_code == 201, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+async def test_a_created_key_is_shown_with_its_secret_once(
+    client: httpx.AsyncClient, keys: KeyStore
+) -> None:
+    policy = {"requests_per_minute": 60, "models": ["qwythos"]}
+    key = await created(client, tenant="acme", policy=policy)
+    found = await keys.authenticate(key["secret"])
+    assert found is not None
+    assert found.id == key["id"]
+    again = (await client.get(f"{KEYS}/{key['id']}")).json()
+    assert again == {name: value for name, value in key.items() if name != "secret"}
+    assert again["object"] == "api_key"
+    assert again["policy"]["requests_per_minute"] == 60
+    assert again["secrets"][0]["hint"] == f"sk-qw-...{key['secret'][-4:]}"
+
+
+async def test_no_answer_holds_a_digest_or_an_old_secret(client: httpx.AsyncClient) -> None:
+    key = await created(client)
+    answers = [
+        await client.get(KEYS),
+        await client.get(f"{KEYS}/{key['id']}"),
+        await client.patch(f"{KEYS}/{key['id']}", json={"name": "renamed"}),
+        await client.post(f"{KEYS}/{key['id']}/rotate"),
+        await client.delete(f"{KEYS}/{key['id']}"),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    for answer in answers:
+        assert key["secret"] not in answer.text
+        assert digest_of(key["secret"], PEPPER).hex() not in answer.text
+        assert "digest" not in answer.text
+
+
+async def test_keys_are_listed_in_pages_as_openai_lists_things(client: httpx.AsyncClient) -> None:
+    ids = [(await created(client, tenant="paged"))["id"] for _ in range(3)]
+    first = (await client.get(KEYS, params={"tenant": "paged", "limit": 2})).json()
+    assert first["object"] == "list"
+    assert [key["id"] for key in first["data"]] == [ids[2], ids[1]]
+    assert (first["first_id"], first["last_id"], first["has_more"]) == (ids[2], ids[1], True)
+    rest = (await client.get(KEYS, params={"tenant": "paged", "after": first["last_id"]})).json()
+    assert [key["id"] for key in rest["data"]] == [ids[0]]
+    assert rest["has_more"] is False
+
+
+async def test_an_empty_list_has_no_ids(client: httpx.AsyncClient) -> None:
+    page = (await client.get(KEYS, params={"tenant": "nobody"})).json()
+    assert page == {"object": "list", "data": [], "first_id": None, "last_id": None} | {
+        "has_more": False
+    }
+
+
+async def test_a_patch_changes_only_what_it_names(client: httpx.AsyncClient) -> None:
+    key = await created(client, policy={"requests_per_minute": 60, "concurrency": 4})
+    end = int(time.time()) + 3600
+    change = {"expires_at": end, "policy": {"requests_per_minute": None}}
+    changed = (await client.patch(f"{KEYS}/{key['id']}", json=change)).json()
+    assert changed["expires_at"] == end
+    assert changed["name"] == "backend"
+    assert changed["policy"]["requests_per_minute"] is None
+    assert changed["policy"]["concurrency"] == 4
+
+
+async def test_disabling_acts_at_once(client: httpx.AsyncClient, keys: KeyStore) -> None:
+    key = await created(client)
+    assert await keys.authenticate(key["secret"]) is not None
+    await client.patch(f"{KEYS}/{key['id']}", json={"enabled": False})
+    assert await keys.authenticate(key["secret"]) is None
+
+
+async def test_deleting_revokes_for_ever(client: httpx.AsyncClient, keys: KeyStore) -> None:
+    key = await created(client)
+    answer = (await client.delete(f"{KEYS}/{key['id']}")).json()
+    assert answer == {"object": "api_key.deleted", "id": key["id"], "deleted": True}
+    assert await keys.authenticate(key["secret"]) is None
+    assert (await client.get(f"{KEYS}/{key['id']}")).json()["revoked_at"] is not None
+    back = await client.patch(f"{KEYS}/{key['id']}", json={"enabled": True})
+    assert (back.status_code, back.json()["error"]["code"]) == (400, "key_revoked")
+
+
+async def test_both_secrets_work_after_a_rotation(
+    client: httpx.AsyncClient, keys: KeyStore
+) -> None:
+    key = await created(client)
+    rotated = (await client.post(f"{KEYS}/{key['id']}/rotate")).json()
+    assert await keys.authenticate(key["secret"]) is not None
+    assert await keys.authenticate(rotated["secret"]) is not None
+    assert [secret["expires_at"] is None for secret in rotated["secrets"]] == [True, False]
+
+
+async def test_a_rotation_without_grace_ends_the_old_secret(
+    client: httpx.AsyncClient, keys: KeyStore
+) -> None:
+    key = await created(client)
+    await client.post(f"{KEYS}/{key['id']}/rotate", json={"grace_seconds": 0})
+    assert await keys.authenticate(key["secret"]) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "a\0b"}, "name"),
+        ({"name": "x" * 257}, "name"),
+        ({"name": "x", "tenant": "a b"}, "tenant"),
+        ({"name": "x", "enabled": "yes"}, "enabled"),
+        ({"name": "x", "id": "key_mine"}, "id"),
+        ({"name": "x", "policy": {"requests_per_minute": 0}}, "policy.requests_per_minute"),
+        ({"name": "x", "policy": {"admin": True}}, "policy.admin"),
+        ({"name": "x", "expires_at": 1}, "expires_at"),
+        ({"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+    ],
+)
+async def test_a_wrong_field_is_named(
+    client: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    response = await client.post(KEYS, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"null", b'"x"', b'{"name": "\\ud800"}', b'{"name": "\xff"}']
+)
+async def test_a_body_that_is_no_key_is_refused(client: httpx.AsyncClient, content: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = await client.post(KEYS, content=content, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_body_beyond_the_bound_is_refused(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 1024 + 1):
+            yield b" " * 1024
+
+    headers = {"content-type": "application/json"}
+    response = await client.post(KEYS, content=endless(), headers=headers)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("change", [{"name": None}, {"id": "key_x"}, {"revoked_at": None}])
+async def test_what_cannot_be_changed_is_named(
+    client: httpx.AsyncClient, change: dict[str, object]
+) -> None:
+    key = await created(client)
+    response = await client.patch(f"{KEYS}/{key['id']}", json=change)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == next(iter(change))
+
+
+async def test_an_unknown_key_is_not_found(client: httpx.AsyncClient) -> None:
+    for method, path in (
+        ("GET", f"{KEYS}/key_none"),
+        ("PATCH", f"{KEYS}/key_none"),
+        ("DELETE", f"{KEYS}/key_none"),
+        ("POST", f"{KEYS}/key_none/rotate"),
+    ):
+        response = await client.request(method, path, json={})
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] == "key_not_found"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer \xe9"],
+)
+async def test_without_the_token_nothing_is_done(app: FastAPI, header: str | None) -> None:
+    headers = {} if header is None else {"authorization": header.encode("latin-1")}
+    async with client_of(app) as stranger:
+        response = await stranger.get(KEYS, headers=headers)  # type: ignore[arg-type]
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+async def test_two_tokens_are_none(app: FastAPI) -> None:
+    async with client_of(app) as stranger:
+        right = ("authorization", f"Bearer {TOKEN}")
+        response = await stranger.get(KEYS, headers=[right, ("authorization", "Bearer x")])
+    assert response.status_code == 401
+
+
+async def test_an_api_key_is_no_admin_token(client: httpx.AsyncClient) -> None:
+    key = await created(client)
+    headers = {"authorization": f"Bearer {key['secret']}"}
+    assert (await client.get(KEYS, headers=headers)).status_code == 401
+
+
+async def test_without_the_token_malformed_json_is_not_even_read(app: FastAPI) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
+    await app(http_scope("POST", KEYS, headers), receive, send)
+    assert sent[0]["status"] == 401
+
+
+async def test_without_the_setting_the_routes_do_not_exist(keys: KeyStore) -> None:
+    app = admin_app(keys, Settings())
+    async with client_of(app) as stranger:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        for method in ("GET", "POST", "PUT"):
+            response = await stranger.request(method, KEYS, headers=headers)
+            assert response.status_code == 404
+    assert not any(path.startswith("/admin") for path in app.openapi()["paths"])
+
+
+async def test_a_flood_from_one_address_is_stopped_before_its_token_is_looked_at(
+    app: FastAPI,
+) -> None:
+    async with client_of(app, "2001:db8::1") as flood:
+        for _ in range(REQUESTS_PER_MINUTE):
+            assert (await flood.get(f"{KEYS}/key_x")).status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        refused = await flood.post(KEYS, json={"name": "x"}, headers=right)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert refused.headers["retry-after"] == "60"
+    async with client_of(app, "2001:db8:0:0:ffff::2") as neighbour:
+        assert (await neighbour.get(KEYS, headers=right)).status_code == 429
+    async with client_of(app, "2001:db8:0:1::1") as other:
+        assert (await other.get(KEYS, headers=right)).status_code == 200
+
+
+async def test_the_openapi_document_describes_the_routes(app: FastAPI) -> None:
+    document = app.openapi()
+    assert set(document["paths"][KEYS]) == {"get", "post"}
+    assert set(document["paths"][KEYS + "/{key_id}"]) == {"get", "patch", "delete"}
+    assert document["paths"][KEYS]["post"]["security"] == [{"Admin token": []}]
+
+
+def http_scope(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("192.0.2.9", 1234),
+        "server": ("gateway", 80),
+    }

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from app.cli.db import db
+from app.store.schema import SCHEMA_REVISION
+
+
+def test_an_upgrade_says_what_it_did_and_may_be_repeated(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", empty_database_url)
+    monkeypatch.setenv("GATEWAY_HOME", str(tmp_path))
+    first = CliRunner().invoke(db, ["upgrade"])
+    assert first.stdout == f"upgraded from an empty database to {SCHEMA_REVISION}\n"
+    second = CliRunner().invoke(db, ["upgrade"])
+    assert second.stdout == f"already at {SCHEMA_REVISION}\n"
+
+
+def test_an_unreachable_database_ends_with_one_line(
+    unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"postgresql://u:p@127.0.0.1:{unused_port}/x")
+    result = CliRunner().invoke(db, ["upgrade"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the database does not answer: ")
+    assert len(result.stderr.splitlines()) == 1
