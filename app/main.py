@@ -103,6 +103,7 @@ def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: 
                 drain=app.state.drain,
                 clock=time.monotonic,
             )
+            stack.push_async_callback(audit.close, AUDIT_CLOSE_SECONDS)
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(prober.run()),
@@ -111,6 +112,5 @@ def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: 
                 yield
                 for task in tasks:
                     task.cancel()
-            await audit.close(AUDIT_CLOSE_SECONDS)
 
     return lifespan

@@ -62,6 +62,7 @@ class StreamedAnswer:
 
     async def fail(self, error: GatewayError) -> None:
         """Only once it was committed: the status is sent, so the error is an event."""
+        self._metrics.stream_failed(error.code)
         await self._write(encode_error(error.body()), last=True)
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ The steps tell it what they did; at the end, however that came, audit, settle, m
 line are made from it.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -36,7 +37,8 @@ class Meter:
     finish_reason: str | None = None
     error: GatewayError | None = None
     ended_at: float | None = None
-    token_gaps: list[float] = field(default_factory=list)  # seconds between delivered batches
+    # Seconds between delivered batches; an array, as an answer may have 16,384 of them.
+    token_gaps: array[float] = field(default_factory=lambda: array("d"))
 
     def ask(self, worker: str) -> None:
         """A worker is about to be asked."""

@@ -31,7 +31,7 @@ async def route(
     needed_tokens = prepared.prompt_tokens + prepared.max_tokens if prepared.exact else 0
     while True:
         endpoint = workers.pool.pick(tokens=needed_tokens, but=failed)
-        with endpoint.carrying():
+        with endpoint.carrying(workers.metrics):
             meter.ask(endpoint.name)
             try:
                 stream, first = await _open(prepared, endpoint, workers, meter)

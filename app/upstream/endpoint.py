@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
+from app.telemetry.metrics import Metrics
 from app.upstream.engines import Dialect, dialect_of
 
 
@@ -41,10 +42,12 @@ class Endpoint:
         self._context_tokens = context_tokens
 
     @contextmanager
-    def carrying(self) -> Iterator[None]:
+    def carrying(self, metrics: Metrics) -> Iterator[None]:
         """Counts one request while it is open here."""
         self.in_flight += 1
+        metrics.worker_in_flight(self.name, self.in_flight)
         try:
             yield
         finally:
             self.in_flight -= 1
+            metrics.worker_in_flight(self.name, self.in_flight)

@@ -4,6 +4,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
+from app.telemetry.metrics import Metrics
 from app.upstream.pool import Pool
 
 
@@ -65,7 +66,7 @@ def test_a_worker_that_says_nothing_has_the_models_context() -> None:
 
 def test_requests_are_counted_while_they_run_however_they_end() -> None:
     endpoint = make_pool(1).endpoints[0]
-    with pytest.raises(ValueError, match="boom"), endpoint.carrying():
+    with pytest.raises(ValueError, match="boom"), endpoint.carrying(Metrics()):
         assert endpoint.in_flight == 1
         raise ValueError("boom")
     assert endpoint.in_flight == 0
