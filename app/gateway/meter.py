@@ -38,7 +38,7 @@ class Meter:
     error: GatewayError | None = None
     ended_at: float | None = None
     # Seconds between delivered batches; an array, as an answer may have 16,384 of them.
-    token_gaps: array[float] = field(default_factory=lambda: array("d"))
+    token_gaps: "array[float]" = field(default_factory=lambda: array("d"))
 
     def ask(self, worker: str) -> None:
         """A worker is about to be asked."""
