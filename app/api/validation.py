@@ -40,6 +40,8 @@ def explain_one(loc: Sequence[int | str], kind: str, message: str) -> InvalidReq
     reason = message.removeprefix("Value error, ").removeprefix("Input ")
     if kind == "model_type":
         reason = "should be an object"
+    if kind == "too_short":
+        reason = "should not be empty"
     code = "invalid_type" if kind.endswith("_type") else "invalid_value"
     return InvalidRequest(f"Invalid value for '{param}': {reason}.", param=param, code=code)
 

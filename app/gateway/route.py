@@ -8,10 +8,11 @@ import structlog
 from app.errors import GatewayError, UpstreamFailed
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest
-from app.upstream.client import ConnectFailed, WorkerBusy, WorkerStream
 from app.upstream.endpoint import Endpoint
 from app.upstream.opened import Upstream
 from app.upstream.pool import Pool
+from app.upstream.refusals import ConnectFailed, WorkerBusy
+from app.upstream.worker_stream import WorkerStream
 from app.upstream.workers import Workers
 
 MAX_ATTEMPTS = 2  # one retry elsewhere

@@ -9,16 +9,16 @@ import orjson
 from aiohttp.payload import Payload
 from aiohttp.typedefs import LooseHeaders
 
-from app.errors import ContextTooLong, GatewayError, InvalidRequest, Unavailable, UpstreamFailed
-from app.errors import UpstreamTimeout as UpstreamTimeout
+from app.errors import UpstreamTimeout
 from app.protocol.request import Json
 from app.settings import Settings
 from app.upstream.endpoint import Endpoint
+from app.upstream.refusals import ConnectFailed, refusal
+from app.upstream.worker_stream import WorkerStream
 
 READ_BUFFER_BYTES = 256 * 1024  # per stream, before the worker is slowed down
 MAX_ERROR_BYTES = 64 * 1024  # of an error body, for our log
 WRITE_CHUNK_BYTES = 256 * 1024  # a large prompt leaves in pieces, so that others get their turn
-BUSY_RETRY_SECONDS = 2.0  # what a client is told where a busy worker does not say
 COUNT_SECONDS = 30.0  # vLLM tokenises a million tokens in about 4 s
 
 
@@ -45,52 +45,7 @@ class _Body(Payload):
         await self.write(writer)
 
 
-class WorkerStream:
-    """A worker's running answer. Closing it before its end makes the engine stop."""
-
-    def __init__(self, response: aiohttp.ClientResponse, silence_seconds: float) -> None:
-        self._response = response
-        self._content = response.content
-        self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
-        self._silence_seconds = silence_seconds
-        self._silent = False
-        self._timer = self._loop.call_later(silence_seconds, self._check)
-
-    async def read(self) -> bytes:
-        """What has arrived, or b"" at the end. Raises UpstreamFailed or UpstreamTimeout."""
-        try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, ConnectionError) as error:
-            if self._silent:
-                raise UpstreamTimeout("The model server stopped answering.") from error
-            raise UpstreamFailed("The connection to the model server broke.") from error
-        self._heard_at = self._loop.time()
-        return data
-
-    def expect(self, silence_seconds: float) -> None:
-        """How long it may now be silent."""
-        self._silence_seconds = silence_seconds
-        self._heard_at = self._loop.time()
-        self._timer.cancel()
-        self._timer = self._loop.call_later(silence_seconds, self._check)
-
-    def close(self) -> None:
-        """Back to the pool where it was read to its end; else closed, so that the engine stops."""
-        self._timer.cancel()
-        if self._content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-
-    def _check(self) -> None:
-        # One timer a stream, set anew only when it fires: reading must not pay for it.
-        left = self._heard_at + self._silence_seconds - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._check)
-            return
-        self._silent = True
-        self._response.close()
+BAD_JSON = (KeyError, TypeError, ValueError)
 
 
 class WorkerClient:
@@ -192,37 +147,8 @@ class WorkerClient:
             return _object(await response.read())
 
 
-BAD_JSON = (KeyError, TypeError, ValueError)
-
-
-class ConnectFailed(UpstreamFailed):
-    """The worker was not reached, or went away before a status line. `detail` is for our log."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("The model server could not be reached.")
-        self.detail = detail
-
-
-class WorkerBusy(Unavailable):
-    """The worker refused more work; another may take it."""
-
-
 def _object(body: bytes) -> Json:
     value = orjson.loads(body)
     if not isinstance(value, dict):
         raise TypeError("not a JSON object")
     return value
-
-
-def refusal(status: int, detail: bytes, context_tokens: int) -> GatewayError:
-    """A worker's error status, as ours. Its text may hold prompts or paths and goes no further."""
-    if status in (400, 413, 422):
-        if b"context length" in detail or b"exceed_context_size" in detail:
-            return ContextTooLong(context_tokens, context_tokens + 1, 0)
-        return InvalidRequest("The model server refused the request as invalid.")
-    if status in (429, 503):
-        return WorkerBusy(
-            "The model servers are busy. Please try again.",
-            retry_after_seconds=BUSY_RETRY_SECONDS,
-        )
-    return UpstreamFailed("The model server failed.")

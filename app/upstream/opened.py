@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.upstream.client import WorkerStream
 from app.upstream.endpoint import Endpoint
+from app.upstream.worker_stream import WorkerStream
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from app.protocol.request import Json
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.upstream.client import WorkerClient, WorkerStream
+from app.upstream.client import WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.engines import worker_body
 from app.upstream.pool import Pool
+from app.upstream.worker_stream import WorkerStream
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,31 @@
+"""How a worker fails or refuses, in our error tree."""
+
+from app.errors import ContextTooLong, GatewayError, InvalidRequest, Unavailable, UpstreamFailed
+
+BUSY_RETRY_SECONDS = 2.0  # what a client is told where a busy worker does not say
+
+
+class ConnectFailed(UpstreamFailed):
+    """The worker was not reached, or went away before a status line. `detail` is for our log."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The model server could not be reached.")
+        self.detail = detail
+
+
+class WorkerBusy(Unavailable):
+    """The worker refused more work; another may take it."""
+
+
+def refusal(status: int, detail: bytes, context_tokens: int) -> GatewayError:
+    """A worker's error status, as ours. Its text may hold prompts or paths and goes no further."""
+    if status in (400, 413, 422):
+        if b"context length" in detail or b"exceed_context_size" in detail:
+            return ContextTooLong(context_tokens, context_tokens + 1, 0)
+        return InvalidRequest("The model server refused the request as invalid.")
+    if status in (429, 503):
+        return WorkerBusy(
+            "The model servers are busy. Please try again.",
+            retry_after_seconds=BUSY_RETRY_SECONDS,
+        )
+    return UpstreamFailed("The model server failed.")

@@ -1,0 +1,55 @@
+"""A worker's running answer, read as it comes."""
+
+import asyncio
+
+import aiohttp
+
+from app.errors import UpstreamFailed, UpstreamTimeout
+
+
+class WorkerStream:
+    """A worker's running answer. Closing it before its end makes the engine stop."""
+
+    def __init__(self, response: aiohttp.ClientResponse, silence_seconds: float) -> None:
+        self._response = response
+        self._content = response.content
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._silence_seconds = silence_seconds
+        self._silent = False
+        self._timer = self._loop.call_later(silence_seconds, self._check)
+
+    async def read(self) -> bytes:
+        """What has arrived, or b"" at the end. Raises UpstreamFailed or UpstreamTimeout."""
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            if self._silent:
+                raise UpstreamTimeout("The model server stopped answering.") from error
+            raise UpstreamFailed("The connection to the model server broke.") from error
+        self._heard_at = self._loop.time()
+        return data
+
+    def expect(self, silence_seconds: float) -> None:
+        """How long it may now be silent."""
+        self._silence_seconds = silence_seconds
+        self._heard_at = self._loop.time()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(silence_seconds, self._check)
+
+    def close(self) -> None:
+        """Back to the pool where it was read to its end; else closed, so that the engine stops."""
+        self._timer.cancel()
+        if self._content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    def _check(self) -> None:
+        # One timer a stream, set anew only when it fires: reading must not pay for it.
+        left = self._heard_at + self._silence_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+            return
+        self._silent = True
+        self._response.close()
