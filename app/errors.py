@@ -10,6 +10,7 @@
      ├─ RequestTimeout        client    408  headers or body came too slowly
      ├─ RequestTooLarge       client    413
      ├─ UnsupportedMedia      client    415  content type or encoding
+     ├─ HeadersTooLarge       client    431
      ├─ RateLimited           capacity  429  come back later
      ├─ Unavailable           capacity  503  no worker, no database, or draining
      ├─ UpstreamFailed        upstream  502  the worker erred, died, or sent what is not an answer
@@ -175,6 +176,13 @@ class UnsupportedMedia(GatewayError):
     status = 415
     type = "invalid_request_error"
     default_code = "unsupported_media_type"
+
+
+class HeadersTooLarge(GatewayError):
+    fault = Fault.CLIENT
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
 
 
 class RateLimited(GatewayError):

@@ -1,0 +1,64 @@
+"""`gateway serve`: the production server."""
+
+import asyncio
+import os
+import socket
+import sys
+
+import click
+
+from app.cli.database import unreachable
+from app.cli.errors import BadUsage, CommandError
+from app.main import create_app
+from app.processes import Processes
+from app.serve import GatewayServer, bind
+from app.settings import Settings, SettingsError, load_settings
+from app.store.database import create_engine
+from app.store.schema import schema_is_current
+from app.store.transaction import DatabaseUnavailable
+from app.telemetry.logs import configure_logging
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [GATEWAY_HOST]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [GATEWAY_PORT]")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True)
+def serve(host: str | None, port: int | None, processes: int) -> None:
+    """Serve, with a database and workers that are already there.
+
+    Logs JSON lines to standard output. Never migrates the database: `gateway db upgrade` does.
+    """
+    try:
+        settings = load_settings(host=host, port=port)
+        create_app(settings)  # complains of what is missing
+        asyncio.run(_check_database(settings))
+        listener = bind(settings)
+    except SettingsError as error:
+        raise BadUsage(str(error)) from None
+    except DatabaseUnavailable as error:
+        raise CommandError(unreachable(error)) from None
+    if processes == 1:
+        serve_one(settings, listener)
+    else:
+        configure_logging(settings.log_level)
+        arguments = (settings, listener, os.getpid())
+        sys.exit(Processes(serve_one, arguments, processes).run())
+
+
+def serve_one(settings: Settings, listener: socket.socket, parent_pid: int | None = None) -> None:
+    """Runs one server process on a listening socket, to its end."""
+    configure_logging(settings.log_level)
+    if parent_pid is not None:
+        os.setpgrp()  # signals come from the parent alone, not from its terminal too
+    server = GatewayServer(create_app(settings), settings, parent_pid=parent_pid)
+    server.run(sockets=[listener])
+
+
+async def _check_database(settings: Settings) -> None:
+    assert settings.database_url is not None  # noqa: S101 - create_app has seen to it
+    engine = create_engine(settings.database_url.get_secret_value())
+    try:
+        if not await schema_is_current(engine):
+            raise CommandError("the database is not migrated: run `gateway db upgrade`")
+    finally:
+        await engine.dispose()

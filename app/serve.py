@@ -1,0 +1,114 @@
+"""The server process: uvicorn with our edge, our drain, and one-line errors."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.api.http_protocol import make_protocol
+from app.drain import Drain
+from app.settings import Settings, SettingsError
+
+BACKLOG = 2048  # connections that wait to be accepted
+# After the drain's deadline the streams end with an error event; it has to reach the clients.
+END_SECONDS = 5.0
+# By then nothing is in flight: what is left are idle connections.
+CLOSE_SECONDS = 2
+
+
+class GatewayServer(uvicorn.Server):
+    """Drains on the first signal: not ready at once, running requests finish, then it exits.
+
+    The listener stays open while it drains, so that load balancers see a 503 instead of a refused
+    connection. A second signal ends at once.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        parent_pid: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=make_protocol(settings),
+                loop="uvloop",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=round(settings.keep_alive_seconds),
+                timeout_graceful_shutdown=CLOSE_SECONDS,
+            )
+        )
+        self._drain: Drain = app.state.drain
+        self._drain_seconds = settings.drain_seconds
+        self._on_ready = on_ready
+        self._parent_pid = parent_pid
+        self._clock = clock
+        self._deadline: float | None = None
+        self._expired = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._on_ready is not None:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        if self._drain.draining:
+            self.should_exit = self.force_exit = True
+        else:
+            self._drain.begin()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if await super().on_tick(counter):
+            return True
+        if self._parent_pid not in (None, os.getppid()):
+            self._drain.begin()  # the parent is gone, and with it who would tell us to
+        if not self._drain.draining:
+            return False
+        if self._drain.in_flight == 0:
+            return True
+        now = self._clock()
+        if self._deadline is None:
+            self._deadline = now + self._drain_seconds
+        if now >= self._deadline and not self._expired:
+            self._expired = True
+            self._drain.expire()
+        return now >= self._deadline + END_SECONDS
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket. Raises SettingsError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        where = f"{settings.port} on {settings.host}"
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"GATEWAY_PORT: {where} is already in use; stop what listens there or choose "
+                "another port"
+            ) from None
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {reason}"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
