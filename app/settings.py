@@ -207,6 +207,17 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingsError(f"{ENV_PREFIX}{name.upper()}: {reason}") from None
 
 
+def unknown_variables() -> list[str]:
+    """Names in the environment that look like settings and are none: a typing error, perhaps.
+
+    Only worth a warning: Kubernetes adds some of its own for a service called "gateway".
+    """
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{ENV_PREFIX}{name.upper()}_FILE" for name in SECRETS} | {ENV_PREFIX + "CONFIG"}
+    given = {name for name in os.environ if name.startswith(ENV_PREFIX)}  # noqa: TID251
+    return sorted(given - known)
+
+
 class _SecretFiles(PydanticBaseSettingsSource):
     """`GATEWAY_X_FILE`: the path of a file that holds secret X, as Kubernetes mounts it."""
 

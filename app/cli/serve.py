@@ -6,17 +6,20 @@ import socket
 import sys
 
 import click
+import structlog
 
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.main import create_app
 from app.processes import Processes
 from app.serve import GatewayServer, bind
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings, unknown_variables
 from app.store.database import create_engine
 from app.store.schema import schema_is_current
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
+
+log = structlog.get_logger()
 
 
 @click.command()
@@ -50,6 +53,8 @@ def serve_one(settings: Settings, listener: socket.socket, parent_pid: int | Non
     configure_logging(settings.log_level)
     if parent_pid is not None:
         os.setpgrp()  # signals come from the parent alone, not from its terminal too
+    for variable in unknown_variables():
+        log.warning("unknown_setting", variable=variable)
     server = GatewayServer(create_app(settings), settings, parent_pid=parent_pid)
     server.run(sockets=[listener])
 

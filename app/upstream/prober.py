@@ -25,6 +25,7 @@ class Prober:
         self._client = client
         self._settings = settings
         self._metrics = metrics
+        self._told: dict[str, bool] = {}  # what the log was last told of each worker
 
     async def run(self) -> None:
         """Probes for ever, all workers at once, every `probe_seconds`."""
@@ -44,15 +45,17 @@ class Prober:
             reason = "no answer in time"
         except (aiohttp.ClientError, ConnectionError, *BAD_JSON) as error:
             reason = f"{type(error).__name__}: {error}"
-        if endpoint.ready == bool(reason):  # it changed
-            log.info(
-                "worker_not_ready" if reason else "worker_ready",
+        endpoint.ready = not reason
+        if self._told.get(endpoint.name) is not endpoint.ready:
+            self._told[endpoint.name] = endpoint.ready
+            tell = log.info if endpoint.ready else log.warning
+            tell(
+                "worker_ready" if endpoint.ready else "worker_not_ready",
                 worker=endpoint.name,
                 reason=reason or None,
                 model=endpoint.model,
                 context_tokens=endpoint.context_tokens,
             )
-        endpoint.ready = not reason
         self._metrics.worker_up(endpoint.name, up=endpoint.ready)
 
     async def _ask(self, endpoint: Endpoint) -> None:
