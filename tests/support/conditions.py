@@ -1,0 +1,32 @@
+"""Waiting for what has to come true, instead of sleeping."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.005
+
+
+async def eventually(condition: Callable[[], bool], within: float, what: str) -> None:
+    """Returns once `condition` holds; fails after `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def eventually_found(
+    find: Callable[[], Awaitable[T | None]], within: float, what: str
+) -> T:
+    """What `find` returns, once that is not None."""
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        found = await find()
+        if found is not None:
+            return found
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
