@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> GatewayApp:
         description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
         lifespan=_lifespan(settings, engine, pepper),
         redoc_url=None,
+        redirect_slashes=False,  # another path is another route, and there is none
     )
     app.state.drain = Drain()
     app.state.engine = engine

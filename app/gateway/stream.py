@@ -9,9 +9,8 @@ import structlog
 from app.errors import UpstreamFailed
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest
-from app.protocol.answer import AnswerReader, BrokenStream, Visible
+from app.protocol.answer import AnswerReader, Visible
 from app.protocol.events import Finish
-from app.protocol.sse import SSEError
 from app.settings import Separation
 from app.upstream.opened import Upstream
 
@@ -39,24 +38,35 @@ async def stream(
     )
     meter.reader = reader
     data = upstream.first
-    try:
-        while data and not reader.done:
-            events = reader.feed(data)
-            _note(events, meter)
+    while True:
+        events = reader.feed(data) if data else reader.close()
+        _note(events, meter)
+        if events or reader.failure is None:
             yield events
-            if reader.stopped_here:
-                return
-            data = b"" if reader.done else await upstream.stream.read()
-        if not reader.done and (events := reader.close()):
-            _note(events, meter)
-            yield events
-    except (BrokenStream, SSEError) as error:
-        log.warning("worker_stream_broken", worker=upstream.endpoint.name, reason=str(error))
-        raise UpstreamFailed("The model server failed while it was answering.") from error
+        if reader.failure is not None:
+            log.warning(
+                "worker_stream_broken", worker=upstream.endpoint.name, reason=reader.failure
+            )
+            raise UpstreamFailed("The model server failed while it was answering.")
+        if reader.stopped_here:
+            return
+        if reader.done or not data:
+            break
+        data = await _more(upstream, reader)
     if not reader.complete:
         log.warning("worker_stream_cut", worker=upstream.endpoint.name)
         raise UpstreamFailed("The model server ended its answer before it was complete.")
     await _read_trailing(upstream)
+
+
+async def _more(upstream: Upstream, reader: AnswerReader) -> bytes:
+    """What comes next. A worker that goes once every choice is finished has failed nobody."""
+    try:
+        return await upstream.stream.read()
+    except UpstreamFailed:
+        if reader.complete:
+            return b""
+        raise
 
 
 def _note(events: Sequence[Visible], meter: Meter) -> None:

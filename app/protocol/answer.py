@@ -17,15 +17,11 @@ from app.protocol.events import (
     Usage,
     UsageReport,
 )
-from app.protocol.sse import DONE, SSEDecoder
+from app.protocol.sse import DONE, SSEDecoder, SSEError
 from app.protocol.stop import StopMatcher
 from app.protocol.think import ThinkRedactor
 
 Visible = TextDelta | ToolCallDelta | Finish
-
-
-class BrokenStream(Exception):
-    """The worker failed inside its stream. The text is for our log, not for clients."""
 
 
 class AnswerReader:
@@ -34,7 +30,8 @@ class AnswerReader:
     `inside` says that the text starts within the thought (separation `inline`); `call_prefix` makes
     ids for tool calls whose worker gives none, so it is unique to the request. After `close()`,
     `complete` tells whether every choice was finished: a stream without a finish reason failed,
-    whatever else it looked like.
+    whatever else it looked like. `failure` says how the worker failed inside its stream; what it
+    had said before is still shown, however its bytes were cut. It is for our log, not for clients.
     """
 
     def __init__(
@@ -48,20 +45,20 @@ class AnswerReader:
         self._completion_deltas = 0
         self._reasoning_deltas = 0
         self.done = False
+        self.failure: str | None = None
 
     def feed(self, data: bytes) -> list[Visible]:
-        """The visible events of what has arrived. Raises BrokenStream."""
-        visible: list[Visible] = []
-        for payload in self._sse.feed(data):
-            self._read(payload, visible)
-        return visible
+        """The visible events of what has arrived."""
+        try:
+            payloads = self._sse.feed(data)
+        except SSEError as error:
+            self.failure = str(error)
+            return []
+        return self._visible(payloads)
 
     def close(self) -> list[Visible]:
-        """The rest, at the end of the worker's bytes. Raises BrokenStream."""
-        visible: list[Visible] = []
-        for payload in self._sse.close():
-            self._read(payload, visible)
-        return visible
+        """The rest, at the end of the worker's bytes."""
+        return self._visible(self._sse.close())
 
     @property
     def complete(self) -> bool:
@@ -88,29 +85,36 @@ class AnswerReader:
             exact=True,
         )
 
-    def _read(self, payload: bytes, visible: list[Visible]) -> None:
-        if self.done:
-            return
-        if payload == DONE:
-            self.done = True
-            return
-        try:
-            events = decode_chunk(payload)
-        except MalformedChunk as error:
-            raise BrokenStream(f"malformed chunk: {error}") from None
-        for event in events:
-            if isinstance(event, UsageReport):
-                self._report = event
-            elif isinstance(event, StreamFailed):
-                raise BrokenStream(f"error event: {event.code}: {event.message}")
-            else:
-                self._split(event, visible)
+    def _visible(self, payloads: list[bytes]) -> list[Visible]:
+        visible: list[Visible] = []
+        for payload in payloads:
+            if self.done or self.failure is not None:
+                break
+            if payload == DONE:
+                self.done = True
+                break
+            try:
+                events = decode_chunk(payload)
+            except MalformedChunk as error:
+                self.failure = f"malformed chunk: {error}"
+                break
+            for event in events:
+                self._read(event, visible)
+        return visible
+
+    def _read(self, event: Event, visible: list[Visible]) -> None:
+        if isinstance(event, UsageReport):
+            self._report = event
+        elif isinstance(event, StreamFailed):
+            self.failure = f"error event: {event.code}: {event.message}"
+        elif 0 <= event.choice < len(self._choices):
+            self._split(event, visible)
+        else:
+            self.failure = f"choice {event.choice} of {len(self._choices)}"
 
     def _split(
         self, event: TextDelta | ReasoningDelta | ToolCallDelta | Finish, visible: list[Visible]
     ) -> None:
-        if not 0 <= event.choice < len(self._choices):
-            raise BrokenStream(f"choice {event.choice} of {len(self._choices)}")
         if not isinstance(event, Finish):
             self._completion_deltas += 1
         for split in self._choices[event.choice].feed(event):

@@ -41,7 +41,7 @@ def create_engine(url: str) -> AsyncEngine:
 
 
 # libpq's names, which other tools put into URLs, in asyncpg's words.
-_QUERY_NAMES = {"sslmode": "ssl", "ssl": "ssl", "host": "host"}
+_QUERY_NAMES = {"host": "host", "port": "port", "ssl": "ssl", "sslmode": "ssl"}
 
 
 def _for_asyncpg(url: URL) -> URL:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.protocol.answer import AnswerReader, BrokenStream, Visible
+from app.protocol.answer import AnswerReader, Visible
 from app.protocol.encode import ChatEncoder, ChatFolder
 from app.protocol.events import Finish, TextDelta, ToolCallDelta, Usage
 from app.protocol.sse import DONE, SSEDecoder
@@ -188,8 +188,10 @@ def test_finish_reasons_are_those_that_sdks_know(reason: str, expected: str) -> 
     ],
 )
 def test_what_is_not_an_answer_breaks_the_stream(payload: bytes) -> None:
-    with pytest.raises(BrokenStream):
-        AnswerReader(inside=False).feed(payload)
+    reader = AnswerReader(inside=False)
+    assert reader.feed(sse(delta(content="so far")) + payload) == [TextDelta(0, "so far")]
+    assert reader.failure is not None
+    assert reader.feed(sse(delta(content="more"))) == []
 
 
 def test_an_end_without_a_finish_reason_is_not_complete() -> None:
