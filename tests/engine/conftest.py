@@ -1,0 +1,137 @@
+"""A real vLLM with the tiny model, the gateway as a process of its own, and the OpenAI SDK."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from tests.engine.processes import free_port, started, wait_for_200, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+ENGINE_SCRIPT = REPOSITORY / "deploy" / "vllm-cpu" / "engine.py"
+GATEWAY = Path(sys.executable).with_name("gateway")
+
+ENGINE_READY_SECONDS = 300  # 28 to 45 on two cores
+WARM_UP_SECONDS = 120
+GATEWAY_READY_SECONDS = 60
+KEY_SECONDS = 10  # from ready to the key on the terminal
+COMMAND_SECONDS = 60
+ANSWER_SECONDS = 300  # 120,000 tokens of prompt took 117 on a processor without AVX-512
+
+# A processor with AVX-512 BF16 reads 100,000 tokens in 9 s, less than the gateway by default
+# waits before it says that it waits.
+HASTE = {"GATEWAY_COMMIT_AFTER_SECONDS": "1", "GATEWAY_KEEP_ALIVE_COMMENT_SECONDS": "1"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """vLLM itself, asked behind the gateway's back."""
+
+    url: str
+
+    def running_requests(self) -> float:
+        return self._total("vllm:num_requests_running")
+
+    def finished_requests(self) -> float:
+        """Requests that came to an end of their own; vLLM counts the aborted ones nowhere."""
+        return self._total("vllm:request_success_total")
+
+    def count_tokens(self, text: str) -> int:
+        answer = httpx.post(f"{self.url}/tokenize", json={"prompt": text})
+        return int(answer.raise_for_status().json()["count"])
+
+    def _total(self, metric: str) -> float:
+        lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric + "{"))
+
+
+@dataclass(frozen=True)
+class RunningGateway:
+    port: int
+    key: str
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cancelled(self, client_request_id: str, seconds: float) -> dict[str, Any]:
+        """The audit record of a request whose client left, as soon as there is one."""
+
+        def find() -> dict[str, Any] | None:
+            records = self._audit("search", "--outcome", "cancelled", "--json")
+            named = (r for r in records if r["client_request_id"] == client_request_id)
+            return next(named, None)
+
+        record = wait_until(find, seconds, f"an audit record of {client_request_id}")
+        assert record is not None
+        return record
+
+    def _audit(self, *arguments: str) -> list[dict[str, Any]]:
+        environment = os.environ | {"GATEWAY_HOME": str(self.home)}
+        done = subprocess.run(
+            [GATEWAY, "audit", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """GATEWAY_TEST_ENGINE_URL uses one that runs already."""
+    if url := os.environ.get("GATEWAY_TEST_ENGINE_URL"):
+        yield Engine(url.rstrip("/"))
+        return
+    log = tmp_path_factory.mktemp("engine") / "vllm.log"
+    port = free_port()
+    command = [sys.executable, str(ENGINE_SCRIPT), "serve", "--die-with-parent", "--port"]
+    with started([*command, str(port)], log, {}) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_for_200(process, f"{url}/health", log, ENGINE_READY_SECONDS)
+        # The first request of a fresh vLLM takes some 8 s more than any later one.
+        warm_up = {"prompt": "Hello!", "max_tokens": 1}
+        httpx.post(f"{url}/v1/completions", json=warm_up, timeout=WARM_UP_SECONDS)
+        yield Engine(url)
+
+
+@pytest.fixture(scope="session")
+def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    home = tmp_path_factory.mktemp("gateway")
+    log = home / "gateway.log"
+    port = free_port()
+    environment = HASTE | {
+        "GATEWAY_WORKERS": json.dumps([engine.url]),
+        "GATEWAY_HOME": str(home),
+    }
+    with started([str(GATEWAY), "dev", "--port", str(port)], log, environment) as process:
+        wait_for_200(process, f"http://127.0.0.1:{port}/readyz", log, GATEWAY_READY_SECONDS)
+        keys = wait_until(
+            lambda: re.findall(r"^\s*(sk-qw-\S+)\s*$", log.read_text("utf-8"), re.MULTILINE),
+            KEY_SECONDS,
+            f"a key on a line of its own in {log}",
+        )
+        yield RunningGateway(port, keys[0], home)
+
+
+@pytest.fixture(scope="session")
+def client(gateway: RunningGateway) -> Iterator[OpenAI]:
+    with OpenAI(
+        base_url=f"{gateway.url}/v1",
+        api_key=gateway.key,
+        max_retries=0,  # a retry would hide the failure that a test looks for
+        timeout=ANSWER_SECONDS,
+    ) as sdk:
+        yield sdk
