@@ -2,10 +2,13 @@
 
 import errno
 import os
+import resource
 import socket
+import sys
 import time
 from collections.abc import Callable
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -18,6 +21,9 @@ BACKLOG = 2048  # connections that wait to be accepted
 END_SECONDS = 5.0
 # By then nothing is in flight: what is left are idle connections.
 CLOSE_SECONDS = 2
+FILES_BESIDE_CONNECTIONS = 256  # database, logs, modules; workers take one for each request
+
+log = structlog.get_logger()
 
 
 class GatewayServer(uvicorn.Server):
@@ -75,6 +81,10 @@ class GatewayServer(uvicorn.Server):
         """Called ten times a second."""
         if await super().on_tick(counter):
             return True
+        if self.lifespan.shutdown_event.is_set():
+            # A task behind the requests died, and closed with it what they need.
+            log.critical("background_failed")
+            sys.exit(1)
         if self._parent_pid not in (None, os.getppid()):
             self._drain.begin()  # the parent is gone, and with it who would tell us to
         if not self._drain.draining:
@@ -90,10 +100,24 @@ class GatewayServer(uvicorn.Server):
         return now >= self._deadline + END_SECONDS
 
 
+def allow_files(settings: Settings) -> None:
+    """Raises this process's limit of open files, as far as it may, to what `max_connections` of
+    clients and as many of workers need: shells and systemd begin with 1,024."""
+    needed = 2 * settings.max_connections + FILES_BESIDE_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning("few_open_files", allowed=allowed, needed=needed)
+
+
 def bind(settings: Settings) -> socket.socket:
     """The listening socket. Raises SettingsError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, because asyncio disables Nagle's delay only on sockets that say that they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

@@ -102,6 +102,11 @@ async def consult(
     except GatewayError as error:
         meter.end(error)
         raise
+    except Exception as error:
+        log.exception("request_crashed", request_id=caller.request_id)
+        defect = InternalError("The gateway failed; it has been logged.")
+        meter.end(defect)
+        raise defect from error
     finally:
         await _record_outcome(meter, gateway)
         observe(meter, gateway.metrics)

@@ -197,12 +197,11 @@ async def test_the_older_completions_route_answers_in_its_own_shape(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
     worker.answers(Answer(["Hel", "lo"], reasoning=THOUGHT))
-    asked = {"model": "qwythos", "prompt": "Say hello"}
     async with gateway.sdk() as client:
-        folded = await client.completions.create(**asked)
+        folded = await client.completions.create(model="qwythos", prompt="Say hello")
         assert folded.object == "text_completion"
         assert folded.choices[0].text == "Hello"
-        stream = await client.completions.create(**asked, stream=True)
+        stream = await client.completions.create(model="qwythos", prompt="Say hello", stream=True)
         assert "".join([chunk.choices[0].text async for chunk in stream]) == "Hello"
     sent = worker.requests[0].json
     assert sent["messages"] == [{"role": "user", "content": "Say hello"}]

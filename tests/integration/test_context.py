@@ -1,14 +1,12 @@
 """Prompt and answer have to fit the context: vLLM would cut the answer and say nothing."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.support.answers import vllm_error
-from tests.support.gateway import RunningGateway
+from tests.support.gateway import RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 CONTEXT_TOKENS = 2_000
 # As many tokens as the worker will count: only a prompt of so many bytes is counted at all.

@@ -1,16 +1,14 @@
-"""A client that leaves: its worker stops within a second, and the record is written all the same."""
+"""A client that leaves: its worker stops within a second, and the record is written."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.answers import Answer
 from tests.support.conditions import eventually, settled
-from tests.support.gateway import CHAT, HELLO, RunningGateway
+from tests.support.gateway import CHAT, HELLO, RunningGateway, StartGateway
 from tests.support.raw_client import RawClient, request_bytes
 from tests.support.scripted_worker import ScriptedWorker
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 CLOSE_SECONDS = 1.0
 ENDLESS = ["word "] * 10_000

@@ -1,15 +1,11 @@
 """A worker that is silent for long, as it is while it reads a million tokens."""
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from tests.support.answers import Answer, Break, End
-from tests.support.gateway import CHAT, HELLO, RunningGateway
+from tests.support.gateway import CHAT, HELLO, RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.sse_events import read_stream
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 PULSE = {
     "commit_after_seconds": 0.1,

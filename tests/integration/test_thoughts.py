@@ -1,16 +1,13 @@
 """The thought never reaches the client, however a worker sends it, and is counted all the same."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from app.settings import Engine, Separation
 from tests.support.answers import Answer, Framing, RawStream, ToolCall
-from tests.support.gateway import RunningGateway
+from tests.support.gateway import RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 NONCE = "NONCE7f3a"
 THOUGHT = ("I think ", NONCE, " aloud \u2028 and ", NONCE, ".")

@@ -1,7 +1,6 @@
-"""Workers that fail: another is asked before the first byte, and no answer ends quietly after it."""
+"""Workers that fail: another is asked before the first byte; after it no answer ends quietly."""
 
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -16,12 +15,10 @@ from tests.support.answers import (
     vllm_error,
 )
 from tests.support.conditions import eventually_found
-from tests.support.gateway import RunningGateway
+from tests.support.gateway import RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
-StartGateway = Callable[..., Awaitable[RunningGateway]]
-
-BEFORE_THE_FIRST_BYTE = {
+BEFORE_THE_FIRST_BYTE: dict[str, Reply] = {
     "a reset before the status": Answer(breaks=Break(End.RESET, None)),
     "an end before the status": Answer(breaks=Break(End.CLOSE, None)),
     "a reset before the first event": Answer(breaks=Break(End.RESET, 0)),

@@ -1,15 +1,12 @@
 """What a worker is asked: rebuilt from an allow-list, and nothing of the caller's beside it."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from app.settings import MODEL_ID
-from tests.support.gateway import HELLO, RunningGateway, chat_body
+from tests.support.gateway import HELLO, RunningGateway, StartGateway, chat_body
 from tests.support.scripted_worker import ScriptedWorker
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 WORKER_FIELDS = {
     "model", "messages", "stream", "stream_options", "max_tokens", "temperature", "top_p", "top_k",
@@ -42,7 +39,7 @@ async def test_a_plain_request_becomes_the_model_cards(
 async def test_what_the_client_sets_wins_over_the_model_card(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    wanted = {
+    wanted: dict[str, Any] = {
         "temperature": 1.0, "top_p": 0.5, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2,
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "seed": 7, "max_tokens": 9,
     }  # fmt: skip
@@ -58,7 +55,7 @@ async def test_max_completion_tokens_wins_over_max_tokens(
     assert "max_completion_tokens" not in worker.only.json
 
 
-NO_EFFECT: dict[str, object] = {
+NO_EFFECT: dict[str, Any] = {
     "user": "u-1",
     "metadata": {"team": "search"},
     "store": False,
@@ -81,7 +78,7 @@ async def test_a_field_without_effect_is_taken_and_goes_no_further(
 
 
 # Each leaks the prompt or the thought, replaces the prompt, jumps the queue, or costs the engine.
-ENGINE_FIELDS: dict[str, object] = {
+ENGINE_FIELDS: dict[str, Any] = {
     "kv_transfer_params": {"prompt_token_ids": [1, 2, 3]},
     "ec_transfer_params": {"a": 1},
     "vllm_xargs": {"session_id": "x"},
@@ -152,8 +149,6 @@ ENGINE_FIELDS: dict[str, object] = {
     "store": True,
     "service_tier": "priority",
 }
-
-
 
 
 @pytest.mark.parametrize("name", ENGINE_FIELDS)

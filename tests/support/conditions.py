@@ -18,9 +18,7 @@ async def eventually(condition: Callable[[], bool], within: float, what: str) ->
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def eventually_found(
-    find: Callable[[], Awaitable[T | None]], within: float, what: str
-) -> T:
+async def eventually_found(find: Callable[[], Awaitable[T | None]], within: float, what: str) -> T:
     """What `find` returns, once that is not None."""
     deadline = asyncio.get_running_loop().time() + within
     while True:
@@ -29,4 +27,19 @@ async def eventually_found(
             return found
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+STILL_SECONDS = 0.2  # on a loaded machine, too, much longer than a loop's turn
+
+
+async def settled(value: Callable[[], int], within: float) -> None:
+    """Returns once `value` has stopped changing."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    seen, since = value(), loop.time()
+    while loop.time() - since < STILL_SECONDS:
+        if value() != seen:
+            seen, since = value(), loop.time()
+        assert loop.time() < deadline, f"still changing after {within:g} s"
         await asyncio.sleep(POLL_SECONDS)

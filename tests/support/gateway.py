@@ -3,19 +3,22 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from fastapi import FastAPI
+from multidict import CIMultiDictProxy
 from openai import AsyncOpenAI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.search import AuditRow, find_audit_record
+from app.drain import Drain
 from app.main import create_app
 from app.serve import GatewayServer, bind
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.store.api_key import KeyDraft
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -37,7 +40,7 @@ HELLO: list[Json] = [{"role": "user", "content": "Hello!"}]
 @dataclass(frozen=True)
 class Response:
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     body: bytes
 
     @property
@@ -81,6 +84,12 @@ class RunningGateway:
     http: aiohttp.ClientSession
     engine: AsyncEngine
     keys: KeyStore
+    app: FastAPI
+
+    @property
+    def drain(self) -> Drain:
+        drain: Drain = self.app.state.drain
+        return drain
 
     @property
     def url(self) -> str:
@@ -141,6 +150,10 @@ class RunningGateway:
         )
 
 
+# `await start_gateway(worker, ..., setting=value)`
+StartGateway = Callable[..., Awaitable[RunningGateway]]
+
+
 def chat_body(**fields: Any) -> bytes:
     """JSON of a completion request; a field that is None is left out."""
     body = {"model": "qwythos", "messages": HELLO} | fields
@@ -152,29 +165,30 @@ async def running_gateway(
     database_url: str, workers: list[ScriptedWorker], **settings: Any
 ) -> AsyncIterator[RunningGateway]:
     """On a free port, with a key; `settings` replace the defaults."""
-    values = {
+    values: dict[str, Any] = {
         "database_url": database_url,
         "key_pepper": PEPPER,
         "workers": [worker.settings() for worker in workers],
         "port": 0,
         "audit_flush_seconds": 0.01,
     }
-    configured = Settings(**(values | settings))
+    configured = load_settings(**(values | settings))
     engine = create_engine(database_url)
     try:
         keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
         issued = await keys.create(KeyDraft(name="test", tenant="acme"))
-        async with _served(configured) as port, aiohttp.ClientSession() as http:
-            yield RunningGateway(port, issued.secret, issued.key.id, http, engine, keys)
+        app = create_app(configured)
+        async with _served(app, configured) as port, aiohttp.ClientSession() as http:
+            yield RunningGateway(port, issued.secret, issued.key.id, http, engine, keys, app)
     finally:
         await engine.dispose()
 
 
 @asynccontextmanager
-async def _served(settings: Settings) -> AsyncIterator[int]:
+async def _served(app: FastAPI, settings: Settings) -> AsyncIterator[int]:
     """The server's own start, without its signals and its clock's tick of 0.1 s; yields the
     port."""
-    server = GatewayServer(create_app(settings), settings)
+    server = GatewayServer(app, settings)
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     listener = bind(settings)

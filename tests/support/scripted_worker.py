@@ -80,7 +80,11 @@ class ScriptedWorker:
 
     def answers(self, *replies: Reply) -> None:
         """One after another; the last one again and again."""
-        self._replies = list(replies)
+        self._replies[:] = replies
+
+    def takes_turns_with(self, other: "ScriptedWorker") -> None:
+        """From now on both follow the answers of `other`, whoever is asked first."""
+        self._replies = other._replies
 
     async def come_back(self) -> None:
         """Listens, on the same port as before."""
@@ -245,6 +249,7 @@ class ScriptedWorker:
                 if size < len(events):
                     await asyncio.sleep(0)  # each piece in a read of its own
         if stop is not None:
+            await asyncio.sleep(answer.pace_seconds)
             return await self._break_off(stop.how, connection)
         # Marked first: the client may act on these bytes before we run again.
         request.completed = True
