@@ -114,6 +114,8 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
                 embedded_worker(settings.home, settings.embedded_model)
             )
             given["workers"] = [worker.settings()]
+            if "default_output_tokens" not in settings.model_fields_set:
+                given["default_output_tokens"] = worker.default_output_tokens
             model = STAND_IN.format(name=worker.model_name)
             if settings.embedded_model is not None:
                 model = f"  {worker.model_name} answers here."

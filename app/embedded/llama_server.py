@@ -31,6 +31,7 @@ class Launch(TypedDict):
     context_tokens: int
     slots: int
     threads: int
+    flash_attention: bool
     chat_template: str
 
 
@@ -52,6 +53,9 @@ def parameters(launch: Launch) -> xllamacpp.CommonParams:
     params.cache_ram_mib = MIB_OF_SAVED_PROMPTS
     params.cpuparams.n_threads = launch["threads"]
     params.cpuparams_batch.n_threads = launch["threads"]
+    if not launch["flash_attention"]:
+        disabled = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = disabled
     params.verbosity = WARNINGS
     # The gateway tells thoughts from answers itself, by one rule for every engine.
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE

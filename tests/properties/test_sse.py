@@ -44,7 +44,10 @@ def test_one_byte_at_a_time_is_the_same_as_all_at_once(data: bytes) -> None:
     assert decode([data[i : i + 1] for i in range(len(data))]) == decode([data])
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n")), max_size=6), endings)
+@given(
+    st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r\n")), max_size=6),
+    endings,
+)
 def test_what_was_encoded_comes_back(texts: list[str], ending: str) -> None:
     data = "".join(f"data: {text}{ending}{ending}" for text in texts).encode()
     assert decode([data]) == [text.encode() for text in texts]

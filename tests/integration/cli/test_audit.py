@@ -24,8 +24,8 @@ def seeded(database_url: str) -> str:
         {"request_id": "req_done", "outcome": "completed", "status": 200, "minutes": 1}
         | {"prompt_tokens": 12, "completion_tokens": 34, "duration_seconds": 1.5}
         | {"user_agent": "evil\x1b[2J\nagent", "parameters": {"temperature": 0.6}},
-        {"request_id": "req_refused", "outcome": "refused", "status": 429, "minutes": 2},
-        {"request_id": "req_open", "minutes": 3},
+        {"request_id": "req_refused", "outcome": "refused", "status": 429, "minutes": 120},
+        {"request_id": "req_open", "minutes": 180},
         {"request_id": "req_old", "outcome": "completed", "status": 200, "minutes": 14_400},
     ]
 
@@ -65,7 +65,7 @@ def test_a_search_lists_the_last_days_newest_first(run: Run) -> None:
         (("--outcome", "unfinished"), ["req_open"]),
         (("--limit", "1"), ["req_done"]),
         (("--since", "30d", "--outcome", "completed"), ["req_done", "req_old"]),
-        (("--since", "90s"), ["req_done"]),
+        (("--since", "90m"), ["req_done"]),
         (("--key", "key_a", "--limit", "2"), ["req_done", "req_refused"]),
         (("--key", "key_b"), []),
         (("--tenant", "other"), []),
