@@ -62,7 +62,8 @@ class Processes:
             if self._ending:
                 continue
             log.error("process_died", pid=process.pid, exit_code=process.exitcode)
-            if process.exitcode and time.monotonic() - since < START_SECONDS:
+            failed = process.exitcode is not None and process.exitcode > 0  # below 0: killed
+            if failed and time.monotonic() - since < START_SECONDS:
                 self._failed = True
                 self._signal_all(signal.SIGTERM)
             else:

@@ -1,230 +1,388 @@
-"""The HTTP/1.1 edge: uvicorn's protocol class, with the limits that it lacks.
+"""HTTP/1.1 as this gateway takes it: uvicorn's protocol class with the bounds that it lacks.
 
-Stock uvicorn on httptools merges the trailers of a chunked body into the request's headers (an
-`Authorization` sent only there authenticated), waits for ever for headers and bodies, and takes
-50 MB of headers and any number of `Host`s. Private methods of the pinned version are overridden
-here; the raw-socket tests say whether a new one still fits.
+uvicorn 0.54 on httptools takes 50 MB of headers, none or two Hosts, trailers as if they were
+headers (an `Authorization` sent only there authenticated), and waits for ever for the rest of a
+request, or for a client that stopped reading. All of that ends here, before the application.
+
+One request at a time: whatever arrives while one is answered is dropped, and the connection closed
+after the answer, as HTTP allows (RFC 9112, 9.3.2). No SDK pipelines, and what came behind a request
+can so never be read as the next one.
 """
 
 import asyncio
-import re
 from enum import Enum, auto
 from typing import Any, ClassVar
 
-import orjson
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from app.api.lingering import LingeringTransport
+from app.api.http_flow import Deadline, ReadingFlow
+from app.api.http_head import (
+    CHECKS,
+    MAX_URL_BYTES,
+    NotHttp,
+    UrlTooLong,
+    is_host,
+    refusal_bytes,
+    without_upgrade,
+)
+from app.api.lingering import MAX_LINGER_BYTES, LingeringTransport
 from app.api.request_id import new_request_id
 from app.errors import (
     GatewayError,
     HeadersTooLarge,
-    InvalidRequest,
+    MethodNotAllowed,
     RequestTimeout,
     Unavailable,
 )
 from app.settings import Settings
 
-MAX_URL_BYTES = 8 * 1024  # none of our routes takes a tenth of that
-CONNECTIONS_RETRY_SECONDS = 1.0
+FULL_RETRY_SECONDS = 2.0  # by then another replica has been found
+# Connections above the limit are told so; above the limit and this share of it, cut.
+EXCESS_SHARE = 0.1
 
-_REASONS = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
-_REASONS[431] = b"Request Header Fields Too Large"
-_HOST = re.compile(rb"[A-Za-z0-9._~\-\[\]:%]+")
-# Load balancers' checks that still speak HTTP/1.0, without a Host.
-_HOSTLESS = (b"/healthz", b"/readyz")
+log = structlog.get_logger()
 
 
-class Reading(Enum):
-    """What is being read of a request; a response may be running at the same time."""
-
-    NOTHING = auto()
+class Phase(Enum):
+    AWAITED = auto()  # a request has to come by the header deadline
+    IDLE = auto()  # kept alive: the next request may come
     HEAD = auto()
     BODY = auto()
-
-
-def make_protocol(settings: Settings) -> type["HardenedProtocol"]:
-    """The protocol class with these settings, as uvicorn's `http` option takes it."""
-    return type("GatewayProtocol", (HardenedProtocol,), {"settings": settings})
+    WHOLE = auto()  # the request is here, its answer is not
+    DISCARDING = auto()  # whatever comes is dropped, and the connection will be closed
 
 
 class HardenedProtocol(HttpToolsProtocol):
+    """Made by `make_protocol`. `cycle` is uvicorn's name for one request and its response."""
+
     settings: ClassVar[Settings]
+    flow: ReadingFlow
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._reading = Reading.NOTHING
-        self._head_bytes = 0
-        self._body_bytes = 0
-        self._body_since = 0.0
-        self._refusal: GatewayError | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._phase = Phase.AWAITED
+        self._deadline = Deadline(self.loop, self._expired)
         self._stall: asyncio.TimerHandle | None = None
+        self._refusal: GatewayError | None = None
+        self._excess = False
+        self._upgrading = False
         self._lingering: LingeringTransport | None = None
+        self._discarded_bytes = 0
+        # of the head
+        self._hosts = 0
+        self._head_bytes = 0  # in complete lines
+        self._unparsed_bytes = 0  # in reads that did not complete the head
+        # of the body
+        self._body_in_parts = False
+        self._keep_alive = False
+        self._body_began_at = 0.0
+        self._body_bytes = 0
+        self._bare_bytes = 0  # in reads that brought nothing of the body itself
+        self._fed = False
 
-    # -- the connection
+    # -- what the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.settings.max_connections:
-            self._refuse(
-                Unavailable(
-                    "The gateway has too many connections.",
-                    retry_after_seconds=CONNECTIONS_RETRY_SECONDS,
-                )
-            )
-            return
-        self._arm(self.settings.header_deadline_seconds)
+        self.flow = ReadingFlow(transport, self.loop.time)
+        most = self.settings.max_connections
+        if len(self.connections) > most:
+            self._excess = True
+            if len(self.connections) > most + most * EXCESS_SHARE:
+                transport.abort()
+                return
+        self._deadline.set(self.settings.header_deadline_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        self.resume_writing()
+        self._deadline.close()
+        self._disarm_stall()
         if self._lingering is not None:
             self._lingering.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        before = self._phase
         if self._lingering is not None and self._lingering.discards(data):
             return
-        super().data_received(data)
-        if self._reading is Reading.HEAD:
-            # What httptools holds of a header that does not end.
-            self._head_bytes += len(data)
-            if self._head_bytes > self.settings.max_header_bytes:
-                self._refuse(HeadersTooLarge("The headers are too large."))
-        elif self._reading is Reading.BODY and len(self.headers) > self.settings.max_headers:
-            self._refuse(HeadersTooLarge("There are too many trailers."))
-
-    # -- a client that stops reading
+        if before is Phase.DISCARDING:
+            self._discard(len(data))
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._broken()
+        else:
+            if self._phase is not Phase.WHOLE:
+                self._await_more(before, len(data))
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._arm_stall()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._disarm_stall()
+
+    # -- what the parser calls; `_reject` makes it stop
+
+    def on_message_begin(self) -> None:
+        if self._phase is Phase.WHOLE:
+            raise _Stop
+        self._phase = Phase.HEAD
+        self._hosts = self._head_bytes = self._unparsed_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > MAX_URL_BYTES:
+            self._reject(UrlTooLong(f"The request's URL is longer than {MAX_URL_BYTES} bytes."))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.settings.max_header_bytes:
+            self._reject(self._headers_too_large())
+        if self._phase is not Phase.HEAD:
+            return  # a trailer: never a header, whatever its name
+        headers = self.headers
+        if len(headers) >= self.settings.max_headers:
+            self._reject(HeadersTooLarge(f"More than {self.settings.max_headers} headers."))
+        name = name.lower()
+        headers.append((name, value))
+        if name in _EXAMINED:
+            self._examine(name, value)
+
+    def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._reject(NotHttp("Only HTTP/1.1 and HTTP/1.0 are spoken here."))
+        if self._hosts != 1:
+            check = version == "1.0" and self._hosts == 0 and self.url in CHECKS
+            if not (check and self.parser.get_method() in (b"GET", b"HEAD")):
+                self._reject(NotHttp("A request needs exactly one Host header."))
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._reject(MethodNotAllowed("Method not allowed: CONNECT."))
+            self._upgrading = True
+            return
+        if self._excess and self.url != CHECKS[0]:  # full, but alive
+            self._reject(_full())
+        super().on_headers_complete()
+        self._phase = Phase.BODY
+
+    def on_body(self, body: bytes) -> None:
+        self._fed = True
+        cycle = self.cycle
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._phase = Phase.WHOLE
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self._body_in_parts:
+            self._body_in_parts = False
+            self._lingering = None
+            cycle.transport = self.transport
+            if not cycle.response_started:
+                cycle.keep_alive = self._keep_alive
+
+    # -- what the response calls
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self._phase in (Phase.BODY, Phase.DISCARDING) or self.transport.is_closing():
+            self._phase = Phase.DISCARDING
+            self._arm_stall_if_pending()
+        elif self._phase is Phase.WHOLE:
+            self._phase = Phase.IDLE
+            self.flow.resume_reading()
+            self._deadline.set(self.settings.keep_alive_seconds)
+
+    # -- reading
+
+    def _examine(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
+            if not is_host(value):
+                self._reject(NotHttp("The Host header is not a host."))
+        elif name == b"transfer-encoding":
+            # The parser refuses the other contradictions: with Content-Length, twice, not last.
+            if value.lower() != b"chunked" or self.parser.get_http_version() != "1.1":
+                self._reject(NotHttp("The only transfer encoding is chunked, in HTTP/1.1."))
+        elif value.lower() == b"100-continue":
+            self.expect_100_continue = True  # is said when the application first reads the body
+
+    def _await_more(self, before: Phase, size: int) -> None:
+        """After a read that did not complete a request."""
+        settings = self.settings
+        if self._phase is Phase.BODY:
+            self._await_body(before, size)
+            return
+        if before is Phase.IDLE:
+            self._deadline.set(settings.header_deadline_seconds)
+            if self._phase is Phase.IDLE:  # only line ends so far
+                self._phase = Phase.AWAITED
+        self._unparsed_bytes += size
+        if self._unparsed_bytes > settings.max_header_bytes:
+            self._refuse(self._headers_too_large())
+
+    def _await_body(self, before: Phase, size: int) -> None:
+        if before is not Phase.BODY:
+            self._body_began_at = self.loop.time() - self.flow.held_seconds
+            self._body_bytes = self._bare_bytes = 0
+            self._deadline.set(self.settings.body_deadline_seconds)
+            # Whoever answers before the body has ended ends the connection with it.
+            self._body_in_parts = True
+            self._keep_alive = self.cycle.keep_alive
+            self._close_after_response()
+        self._body_bytes += size
+        self._bare_bytes = 0 if self._fed else self._bare_bytes + size
+        self._fed = False
+        if self._bare_bytes > self.settings.max_header_bytes:  # trailers, extensions of a chunk
+            self._refuse(self._headers_too_large())
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        head = without_upgrade(self.parser.get_method(), self.url, self.headers)
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
+
+    def _reject(self, error: GatewayError) -> None:
+        """From inside the parser, which passes no exception on."""
+        self._refusal = error
+        raise _Stop
+
+    def _broken(self) -> None:
+        if self._phase is Phase.WHOLE:  # a request behind the one that is being answered
+            self._phase = Phase.DISCARDING
+            self._close_after_response()
+        else:
+            self._refuse(self._refusal or NotHttp())
+
+    def _headers_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"The request's headers are larger than {self.settings.max_header_bytes} bytes."
+        )
+
+    # -- time
+
+    def _expired(self) -> None:
+        match self._phase:
+            case Phase.AWAITED | Phase.IDLE:
+                self._close()
+            case Phase.HEAD:
+                self._refuse(RequestTimeout("The request's headers came too slowly."))
+            case Phase.BODY:
+                self._expire_body()
+            case _:
+                pass  # the deadline of a phase that is over
+
+    def _expire_body(self) -> None:
+        settings = self.settings
+        if self.cycle.waiting_for_100_continue:  # the client may not send yet
+            self._deadline.set(settings.body_deadline_seconds)
+            return
+        allowed = settings.body_deadline_seconds
+        allowed += self._body_bytes / settings.body_floor_bytes_per_second
+        due = self._body_began_at + allowed + self.flow.held_seconds
+        left = due - self.loop.time()
+        if left > 0:
+            self._deadline.set(left)
+        elif self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self._refuse(RequestTimeout("The request's body came too slowly."))
+
+    def _arm_stall(self) -> None:
         if self._stall is None:
             self._stall = self.loop.call_later(
                 self.settings.client_stall_seconds, self.transport.abort
             )
 
-    def resume_writing(self) -> None:
+    def _arm_stall_if_pending(self) -> None:
+        """A closing connection waits for its output to be taken: not for ever."""
+        if self.transport.get_write_buffer_size():
+            self._arm_stall()
+
+    def _disarm_stall(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        super().resume_writing()
 
-    # -- a request; what is raised here becomes `send_400_response`
-
-    def on_message_begin(self) -> None:
-        self._reading = Reading.HEAD
-        self._head_bytes = 0
-        self._arm(self.settings.header_deadline_seconds)
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._refusal = self._fault_of_head()
-        if self._refusal is not None:
-            raise self._refusal
-        super().on_headers_complete()
-        # Trailers would be appended to the list that the application has by now.
-        self.headers = []
-        self._reading = Reading.BODY
-        self._body_bytes = 0
-        self._body_since = self.loop.time()
-        self._lingering = LingeringTransport(self.transport, self.loop)
-        self.cycle.transport = self._lingering  # type: ignore[assignment]
-        self._arm(self.settings.body_deadline_seconds)
-
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._disarm()
-        self._reading = Reading.NOTHING
-        self._lingering = None
-        self.cycle.transport = self.transport  # the whole body is here: nothing to linger for
-        super().on_message_complete()
-
-    def _fault_of_head(self) -> GatewayError | None:
-        names = [name for name, _ in self.headers]
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > self.settings.max_header_bytes or len(self.url) > MAX_URL_BYTES:
-            return HeadersTooLarge("The headers are too large.")
-        if len(names) > self.settings.max_headers:
-            return HeadersTooLarge("There are too many headers.")
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            return InvalidRequest("The HTTP version must be 1.0 or 1.1.", code="invalid_http")
-        hosts = [value for name, value in self.headers if name == b"host"]
-        hostless = not hosts and version == "1.0" and self.url in _HOSTLESS
-        if not hostless and (len(hosts) != 1 or not _HOST.fullmatch(hosts[0])):
-            return InvalidRequest("Exactly one valid Host is required.", code="invalid_http")
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (
-            [coding.lower() for coding in codings] != [b"chunked"] or b"content-length" in names
-        ):
-            return InvalidRequest("The transfer encoding must be chunked.", code="invalid_http")
-        if self.parser.should_upgrade():
-            return InvalidRequest("Upgrades are not supported here.", code="invalid_http")
-        return None
-
-    def send_400_response(self, msg: str) -> None:
-        """Called where httptools gave up, or one of the callbacks above raised."""
-        self._refuse(
-            self._refusal
-            or InvalidRequest("What was sent is not an HTTP request.", code="invalid_http")
-        )
-
-    # -- deadlines
-
-    def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._late)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _late(self) -> None:
-        self._deadline = None
-        if self._reading is Reading.NOTHING:
-            self.transport.close()  # connected, and never asked for anything
-        elif self._reading is Reading.HEAD:
-            self._refuse(RequestTimeout("The headers came too slowly."))
-        elif self.flow.read_paused:
-            # It is the application that does not read: the client gets all its time again.
-            self._body_since = self.loop.time()
-            self._arm(self.settings.body_deadline_seconds)
-        else:
-            earned = self._body_bytes / self.settings.body_floor_bytes_per_second
-            due = self._body_since + self.settings.body_deadline_seconds + earned
-            if due > self.loop.time():
-                self._arm(due - self.loop.time())
-            else:
-                self._refuse(RequestTimeout("The body came too slowly."))
+    # -- ending
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answers in the application's place, if nothing of an answer has left, and closes."""
-        self._disarm()
+        """Answer in place of the application, and end the connection."""
         if self.transport.is_closing():
             return
-        cycle = self.cycle
-        running = cycle is not None and not cycle.response_complete
-        if not running or not (cycle.response_started or self.pipeline):
-            self.transport.write(_bare_response(error))
-        if running:
+        answering = False
+        if self._phase is Phase.BODY:
+            cycle = self.cycle
+            answering = cycle.response_started
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = False
             cycle.message_event.set()
+        if answering:
+            self.transport.abort()
+            return
+        request_id = new_request_id()
+        log.info("refused_at_edge", request_id=request_id, status=error.status, code=error.code)
+        date = self.server_state.default_headers
+        self.transport.write(refusal_bytes(error, request_id, date))
+        self._phase = Phase.DISCARDING
+        if self._lingering is None:
+            self._lingering = LingeringTransport(self.transport, self.loop)
+        self._arm_stall_if_pending()
+        self._lingering.close()
+
+    def _close_after_response(self) -> None:
+        self._lingering = LingeringTransport(self.transport, self.loop)
+        self.cycle.keep_alive = False
+        self.cycle.transport = self._lingering  # type: ignore[assignment]
+
+    def _discard(self, size: int) -> None:
+        """While the last answer is made."""
+        self._discarded_bytes += size
+        if self._discarded_bytes > MAX_LINGER_BYTES:
+            self.flow.pause_reading()
+
+    def _close(self) -> None:
         self.transport.close()
+        self._arm_stall_if_pending()
 
 
-def _bare_response(error: GatewayError) -> bytes:
-    body = orjson.dumps(error.body())
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-        (b"x-request-id", new_request_id().encode()),
-        *error.headers(),
-    ]
-    head = b"".join(b"%s: %s\r\n" % header for header in headers)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, _REASONS[error.status], head, body)
+class _Stop(Exception):
+    """Stops the parser."""
+
+
+_EXAMINED = frozenset((b"host", b"transfer-encoding", b"expect"))
+
+
+def _full() -> Unavailable:
+    return Unavailable(
+        "The gateway has too many connections. Please try again.",
+        retry_after_seconds=FULL_RETRY_SECONDS,
+    )
+
+
+def make_protocol(settings: Settings) -> type[HardenedProtocol]:
+    """The protocol class with these settings, as uvicorn's `http` option takes it."""
+    return type("GatewayProtocol", (HardenedProtocol,), {"settings": settings})

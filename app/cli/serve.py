@@ -12,7 +12,7 @@ from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.main import create_app
 from app.processes import Processes
-from app.serve import GatewayServer, bind
+from app.serve import GatewayServer, allow_files, bind
 from app.settings import Settings, SettingsError, load_settings, unknown_variables
 from app.store.database import create_engine
 from app.store.schema import schema_is_current
@@ -55,6 +55,7 @@ def serve_one(settings: Settings, listener: socket.socket, parent_pid: int | Non
         os.setpgrp()  # signals come from the parent alone, not from its terminal too
     for variable in unknown_variables():
         log.warning("unknown_setting", variable=variable)
+    allow_files(settings)
     server = GatewayServer(create_app(settings), settings, parent_pid=parent_pid)
     server.run(sockets=[listener])
 

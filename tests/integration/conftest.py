@@ -1,14 +1,12 @@
 """A gateway as in production, with a real database, in front of scripted workers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, StartGateway, running_gateway
 from tests.support.scripted_worker import ScriptedWorker
-
-StartGateway = Callable[..., Awaitable[RunningGateway]]
 
 
 @pytest.fixture
