@@ -2,7 +2,9 @@
 
     GatewayError
      ├─ InvalidRequest        client    400  what was sent cannot be served; `param` names the field
-     │   └─ ContextTooLong    client    400  prompt and answer do not fit the model's context
+     │   ├─ ContextTooLong    client    400  prompt and answer do not fit the model's context
+     │   ├─ NotHttp           client    400  what no two servers would read in the same way
+     │   └─ UrlTooLong        client    414
      ├─ Unauthenticated       client    401  no key, or not one of ours
      ├─ Forbidden             policy    403  the key may not do this
      ├─ NotFound              client    404  no such model, route or record
@@ -124,6 +126,18 @@ class ContextTooLong(InvalidRequest):
             "messages or of the completion.",
             param="messages",
         )
+
+
+class NotHttp(InvalidRequest):
+    default_code = "invalid_http_request"
+
+    def __init__(self, message: str = "This is not a valid HTTP/1.1 request.") -> None:
+        super().__init__(message)
+
+
+class UrlTooLong(InvalidRequest):
+    status = 414
+    default_code = "request_url_too_long"
 
 
 class Unauthenticated(GatewayError):

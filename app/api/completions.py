@@ -45,7 +45,6 @@ class CompletionCall:
         self._send = send
         self._surface = surface
         self._gateway = gateway
-        self._body_read = False
         self._answer: StreamedAnswer | FoldedAnswer | None = None
         self.caller = caller_of(scope, self._headers, gateway.clock(), route=surface.route)
 
@@ -55,7 +54,6 @@ class CompletionCall:
     async def read(self) -> ChatRequest:
         settings = self._gateway.settings
         body = await read_body(self._headers, self._receive, settings.max_body_bytes)
-        self._body_read = True
         return self._surface.parse(body, settings)
 
     @asynccontextmanager
@@ -96,7 +94,6 @@ class CompletionCall:
             await self._answer.fail(error)
             return
         headers = JSON_HEADERS + error.headers()
-        if error.code == SHUTTING_DOWN or not self._body_read:
-            # What is left of a body that nobody read must not be taken for the next request.
+        if error.code == SHUTTING_DOWN:  # the next request should find another replica
             headers = [*headers, (b"connection", b"close")]
         await send_whole(self._send, error.status, headers, orjson.dumps(error.body()))

@@ -5,7 +5,7 @@ import re
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.errors import GatewayError, InvalidRequest
+from app.errors import GatewayError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -19,20 +19,6 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::([0-
 
 # Headers of one connection, which go when an upgrade is not taken (RFC 9110, 7.8).
 _UPGRADE_HEADERS = frozenset((b"connection", b"upgrade", b"http2-settings"))
-
-
-class UrlTooLong(InvalidRequest):
-    status = 414
-    default_code = "request_url_too_long"
-
-
-class NotHttp(InvalidRequest):
-    """What no two servers would read in the same way is not read at all."""
-
-    default_code = "invalid_http_request"
-
-    def __init__(self, message: str = "This is not a valid HTTP/1.1 request.") -> None:
-        super().__init__(message)
 
 
 def is_host(value: bytes) -> bool:

@@ -24,8 +24,6 @@ from app.api.http_flow import Deadline, ReadingFlow
 from app.api.http_head import (
     CHECKS,
     MAX_URL_BYTES,
-    NotHttp,
-    UrlTooLong,
     is_host,
     refusal_bytes,
     without_upgrade,
@@ -36,8 +34,10 @@ from app.errors import (
     GatewayError,
     HeadersTooLarge,
     MethodNotAllowed,
+    NotHttp,
     RequestTimeout,
     Unavailable,
+    UrlTooLong,
 )
 from app.settings import Settings
 

@@ -17,7 +17,7 @@ from prometheus_client import (
     generate_latest,
     values,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.protocol.events import Usage
 from app.settings import MODEL_ALIAS, MODEL_ID
@@ -215,15 +215,6 @@ class _ModelSeries:
             self.reasoning.inc(usage.reasoning_tokens)
         if usage.cached_tokens:
             self.cached.inc(usage.cached_tokens)
-
-
-def forget_process(pid: int) -> None:
-    """For the parent of several processes, once a child is dead: its gauges stop counting.
-
-    What it counted up stays, as counters must.
-    """
-    if _several_processes():
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def _several_processes() -> bool:

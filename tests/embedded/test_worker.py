@@ -46,15 +46,19 @@ async def asking(worker: EmbeddedWorker) -> AsyncIterator[aiohttp.ClientSession]
         yield session
 
 
-async def answer(worker: EmbeddedWorker, question: str) -> str:
-    """All text of a streamed answer, asked for as the gateway does."""
+def request_body(worker: EmbeddedWorker, question: str) -> bytes:
+    """As the gateway asks."""
     settings = worker.settings()
     fields = {"messages": [{"role": "user", "content": question}], "max_tokens": 400}
-    body = worker_body(dialect_of(settings), settings, worker.model_name, fields)
+    return worker_body(dialect_of(settings), settings, worker.model_name, fields)
+
+
+async def answer(worker: EmbeddedWorker, question: str) -> str:
+    """All text of a streamed answer."""
     text = ""
     async with (
         asking(worker) as session,
-        session.post("/v1/chat/completions", data=body) as response,
+        session.post("/v1/chat/completions", data=request_body(worker, question)) as response,
     ):
         assert response.status == 200, await response.text()
         async for line in response.content:
@@ -91,6 +95,30 @@ async def test_nobody_without_its_key_is_answered(tmp_path: Path) -> None:
         [server] = servers(os.getpid())
         assert worker.api_key not in " ".join(server.cmdline())
         assert server.environ() == {}
+
+
+async def metric(worker: EmbeddedWorker, name: str) -> float:
+    async with asking(worker) as session, session.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"llamacpp:{name} "))
+
+
+async def test_a_client_that_leaves_in_prefill_frees_the_slot(tmp_path: Path) -> None:
+    async with embedded_worker(tmp_path, None) as worker:
+        async with (
+            asking(worker) as session,
+            session.post(
+                "/v1/chat/completions", data=request_body(worker, "word hello sea " * 1500)
+            ) as response,
+        ):
+            await response.content.readany()
+            response.close()
+
+        async def idle() -> bool | None:
+            return True if await metric(worker, "requests_processing") == 0 else None
+
+        await eventually_found(idle, 60, "the slot to be free")
+        assert await metric(worker, "prompt_tokens_total") < 4500
 
 
 async def test_it_returns_under_its_address_after_a_crash(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def test_what_should_stay_at_zero_is_shown_before_it_happens(metrics: Metrics) -
 
 PROCESS = """
 import os, sys
-from app.telemetry.metrics import FinishedRequest, Metrics, forget_process
+from app.telemetry.metrics import FinishedRequest, Metrics
+from prometheus_client.multiprocess import mark_process_dead
 from app.protocol.events import Usage
 
 metrics = Metrics(version="1")
@@ -191,7 +192,7 @@ if sys.argv[1] == "work":
     sys.stdin.read()
 else:
     for pid in sys.argv[2:]:
-        forget_process(int(pid))
+        mark_process_dead(int(pid))
     sys.stdout.write(metrics.render()[0].decode())
 """
 
