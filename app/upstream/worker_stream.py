@@ -14,26 +14,28 @@ class WorkerStream:
         self._response = response
         self._content = response.content
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
         self._silence_seconds = silence_seconds
         self._silent = False
+        # None while it is a slow client that we wait for: that is not the worker's silence.
+        self._waiting_since: float | None = None
         self._timer = self._loop.call_later(silence_seconds, self._check)
 
     async def read(self) -> bytes:
         """What has arrived, or b"" at the end. Raises UpstreamFailed or UpstreamTimeout."""
+        self._waiting_since = self._loop.time()
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
             if self._silent:
                 raise UpstreamTimeout("The model server stopped answering.") from error
             raise UpstreamFailed("The connection to the model server broke.") from error
-        self._heard_at = self._loop.time()
+        finally:
+            self._waiting_since = None
         return data
 
     def expect(self, silence_seconds: float) -> None:
         """How long it may now be silent."""
         self._silence_seconds = silence_seconds
-        self._heard_at = self._loop.time()
         self._timer.cancel()
         self._timer = self._loop.call_later(silence_seconds, self._check)
 
@@ -47,7 +49,9 @@ class WorkerStream:
 
     def _check(self) -> None:
         # One timer a stream, set anew only when it fires: reading must not pay for it.
-        left = self._heard_at + self._silence_seconds - self._loop.time()
+        left = self._silence_seconds
+        if self._waiting_since is not None:
+            left += self._waiting_since - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
             return

@@ -1,5 +1,7 @@
 """A worker that is silent for long, as it is while it reads a million tokens."""
 
+import asyncio
+
 import pytest
 
 from tests.support.answers import Answer, Break, End
@@ -154,6 +156,20 @@ async def test_silence_between_tokens_makes_a_folded_answer_a_504(
     worker.answers(Answer(breaks=Break(End.HANG, 2)))
     response = await gateway.chat(stream=False)
     assert (response.status, response.error["code"]) == (504, "upstream_timeout")
+
+
+async def test_a_client_that_reads_slowly_is_not_the_workers_silence(
+    start_gateway: StartGateway, worker: ScriptedWorker
+) -> None:
+    gateway = await start_gateway(worker, inter_token_seconds=0.2)
+    worker.answers(Answer(["x" * 100_000] * 200))  # more than all buffers on the way hold
+    async with gateway.raw() as client:
+        await client.post(CHAT, gateway.key, STREAM)
+        await client.head()
+        await asyncio.sleep(0.8)  # the client's own slowness, four times the worker's limit
+        stream = read_stream(b"".join(await client.chunks()))
+    assert stream.error is None
+    assert stream.finish_reasons == ["stop"]
 
 
 async def test_a_long_prompt_is_waited_for_longer(
