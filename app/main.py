@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api.admin import build_admin_router
+from app.api.documentation import build_documentation_router
 from app.api.errors import add_error_handlers
 from app.api.openai import HotRoutes, add_openai_routes
 from app.api.ops import ops
@@ -77,7 +78,9 @@ def create_app(settings: Settings) -> GatewayApp:
         version=__version__,
         description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
         lifespan=_lifespan(settings, engine, pepper),
+        docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # ours are behind a flood guard
         redirect_slashes=False,  # another path is another route, and there is none
     )
     app.state.drain = Drain()
@@ -85,6 +88,7 @@ def create_app(settings: Settings) -> GatewayApp:
     add_error_handlers(app)
     add_openai_routes(app)
     app.include_router(ops)
+    app.include_router(build_documentation_router())
     app.include_router(build_admin_router(settings))
     return app
 

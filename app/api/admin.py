@@ -5,21 +5,19 @@ check of the token.
 """
 
 import hmac
-import ipaddress
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from slowapi import Limiter
-from slowapi.errors import RateLimitExceeded
 from starlette.types import Message
 
 from app.api.body import read_body
 from app.api.call import bearer
-from app.errors import RateLimited, Unauthenticated
+from app.api.flood_guard import Guard, build_flood_guard
+from app.errors import Unauthenticated
 from app.settings import Settings
 from app.store.api_key import KeyChanges, KeyDraft
 from app.store.key_records import MAX_GRACE_SECONDS, MAX_PAGE_KEYS, PAGE_KEYS
@@ -37,7 +35,6 @@ REQUESTS_PER_MINUTE = 60  # from one address: a person and a deployment, not a s
 MAX_BODY_BYTES = 64 * 1024  # a key with the names of a thousand models
 
 RouteHandler = Callable[[Request], Coroutine[Any, Any, Response]]
-Guard = Callable[[Request], Awaitable[None]]
 
 
 class Rotation(BaseModel):
@@ -138,40 +135,16 @@ def _guarded_route(guard: Guard) -> type[APIRoute]:
 
 
 def _build_guard(admin_token: SecretStr) -> Guard:
-    # slowapi's decorator alone, and in memory: its middleware breaks streams, and its other
-    # storages block the event loop.
-    limiter = Limiter(key_func=_client_network, storage_uri="memory://")
+    not_too_often = build_flood_guard("admin API", REQUESTS_PER_MINUTE)
     expected = admin_token.get_secret_value().encode()
 
-    @limiter.shared_limit(f"{REQUESTS_PER_MINUTE}/minute", scope="admin")
-    async def count(request: Request) -> None:
-        pass
-
     async def guard(request: Request) -> None:
-        try:
-            await count(request=request)
-        except RateLimitExceeded:
-            raise RateLimited(
-                f"Rate limit reached for the admin API: {REQUESTS_PER_MINUTE} requests per minute.",
-                retry_after_seconds=60,
-            ) from None
+        await not_too_often(request)
         presented = bearer(request.headers).encode("latin-1")  # as the server decoded it
         if not hmac.compare_digest(presented, expected):
             raise Unauthenticated("Incorrect admin token provided.")
 
     return guard
-
-
-def _client_network(request: Request) -> str:
-    """The client's address; of IPv6 the /64, which is what one customer is given."""
-    if request.client is None:
-        return "unknown"
-    try:
-        address = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return request.client.host
-    prefix = 64 if address.version == 6 else 32
-    return str(ipaddress.ip_network((address, prefix), strict=False))
 
 
 async def _with_bounded_body(request: Request) -> Request:

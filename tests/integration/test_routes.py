@@ -154,3 +154,11 @@ async def test_a_running_folded_answer_is_a_503_when_the_drain_is_over(
         assert head.status == 503
         assert (await client.body(head))["error"]["code"] == "server_shutting_down"
     await worker.closed(worker.only, within=1.0)
+
+
+async def test_the_documentation_is_behind_a_flood_guard(gateway: RunningGateway) -> None:
+    assert (await gateway.request("GET", "/docs")).status == 200
+    statuses = [(await gateway.request("GET", "/openapi.json")).status for _ in range(60)]
+    assert (statuses[0], statuses[-1]) == (200, 429)
+    assert (await gateway.request("GET", "/docs")).error["code"] == "rate_limit_exceeded"
+    assert (await gateway.request("GET", "/healthz")).status == 200
