@@ -14,7 +14,7 @@ STAND_IN_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SLOTS = 4  # requests at once
 # Tokens that the slots share; each may use up to what the model was trained with (SmolLM2: 8,192).
 STAND_IN_CONTEXT_TOKENS = 16_384  # 380 MB of key-value cache
-CONTEXT_TOKENS = 32_768  # 1 GB with a Qwythos GGUF
+CONTEXT_TOKENS = 32_768  # by its layers, about 1 GB with a Qwythos GGUF
 MAX_THREADS = 8  # beyond, decoding waits for memory
 
 
@@ -51,7 +51,7 @@ def choose_model(given: Path | None) -> EmbeddedModel:
 
 def threads_for(model: EmbeddedModel) -> int:
     """One for each two processors: llama.cpp's threads wait for each other in busy loops, and
-    where anything else wants a processor, one thread too many is a hundred times slower."""
+    where anything else wants a processor, one thread too many can bring them to a standstill."""
     if model.stand_in:
         return 1  # as fast as two: 150 tokens/s
     return max(1, min(MAX_THREADS, (os.cpu_count() or 2) // 2))

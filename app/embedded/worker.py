@@ -17,10 +17,10 @@ from app.settings import Engine, Separation, WorkerSettings
 
 ASK_SECONDS = 60.0  # the first prompt of a large model on a slow machine
 OPENING_TAG = "<think>"
-# llama.cpp notices that its client has left only when it writes. With this it writes an empty delta
-# after each batch of the prompt; without, it reads a long prompt to its end, for minutes.
+# llama.cpp is sure to notice that its client has left only when it writes. With this it writes an
+# empty delta after each batch of the prompt; without, it may read a long prompt to its end.
 NOTICE_LEAVING: dict[str, Any] = {"return_progress": True}
-# One answer of the stand-in in a hundred does not find its end; 1,024 tokens take it ten seconds.
+# Now and then the stand-in finds no end (a row of emoji); 1,024 tokens take it ten seconds.
 STAND_IN_OUTPUT_TOKENS = 1_024
 
 
