@@ -30,7 +30,7 @@ class GatewayServer(uvicorn.Server):
     """Drains on the first signal: not ready at once, running requests finish, then it exits.
 
     The listener stays open while it drains, so that load balancers see a 503 instead of a refused
-    connection. A second signal ends at once.
+    connection. A second signal ends the running requests now, a third one the process.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class GatewayServer(uvicorn.Server):
         self._parent_pid = parent_pid
         self._clock = clock
         self._deadline: float | None = None
+        self._hurried = False
         self._expired = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,10 +73,12 @@ class GatewayServer(uvicorn.Server):
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        if self._drain.draining:
-            self.should_exit = self.force_exit = True
-        else:
+        if not self._drain.draining:
             self._drain.begin()
+        elif not self._hurried:
+            self._hurried = True
+        else:
+            self.should_exit = self.force_exit = True  # not even audit records are waited for
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -92,8 +95,8 @@ class GatewayServer(uvicorn.Server):
         if self._drain.in_flight == 0:
             return True
         now = self._clock()
-        if self._deadline is None:
-            self._deadline = now + self._drain_seconds
+        if self._deadline is None or (self._hurried and not self._expired):
+            self._deadline = now if self._hurried else now + self._drain_seconds
         if now >= self._deadline and not self._expired:
             self._expired = True
             self._drain.expire()

@@ -17,9 +17,6 @@ from app.settings import Engine, Separation, WorkerSettings
 
 ASK_SECONDS = 60.0  # the first prompt of a large model on a slow machine
 OPENING_TAG = "<think>"
-# llama.cpp is sure to notice that its client has left only when it writes. With this it writes an
-# empty delta after each batch of the prompt; without, it may read a long prompt to its end.
-NOTICE_LEAVING: dict[str, Any] = {"return_progress": True}
 # Now and then the stand-in finds no end (a row of emoji); 1,024 tokens take it ten seconds.
 STAND_IN_OUTPUT_TOKENS = 1_024
 
@@ -46,7 +43,7 @@ class EmbeddedWorker:
 
     def settings(self) -> WorkerSettings:
         """A user's own model gets no grammar and no sampling of ours."""
-        overrides = NOTICE_LEAVING | (request_fields() if self.stand_in else {})
+        overrides = request_fields() if self.stand_in else {}
         return WorkerSettings.model_validate(
             {
                 "url": self.url,

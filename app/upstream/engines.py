@@ -5,7 +5,7 @@ worker's own defaults, under what the client set, under the worker's overrides.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ class Dialect:
     """The differences between engines, as data."""
 
     renamed: Mapping[str, str] = field(default_factory=dict)
+    added: Json = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()  # refused there or without effect
     usage_in_chunks: bool = False  # `continuous_usage_stats`: usage survives our own stop
     chat_tokenize: bool = False  # `/tokenize` takes messages and tools
@@ -48,6 +49,8 @@ _DIALECTS = {
     ),
     Engine.LLAMACPP: Dialect(
         renamed={"repetition_penalty": "repeat_penalty"},
+        # It notices that its client has left when it writes, so it has to write in prefill too.
+        added={"return_progress": True},
         dropped=frozenset({"cache_salt"}),
         template_tokenize=True,
         single_choice=True,
@@ -59,11 +62,9 @@ _DIALECTS = {
 def dialect_of(settings: WorkerSettings) -> Dialect:
     dialect = _DIALECTS[settings.engine]
     if "grammar" in settings.body_overrides:
-        return Dialect(
-            renamed=dialect.renamed,
+        return replace(
+            dialect,
             dropped=dialect.dropped | {"tools", "tool_choice", "parallel_tool_calls"},
-            template_tokenize=dialect.template_tokenize,
-            single_choice=dialect.single_choice,
             grammar_bound=True,
         )
     return dialect
@@ -85,6 +86,7 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
     for ours, theirs in dialect.renamed.items():
         if ours in body:
             body.setdefault(theirs, body.pop(ours))
+    body |= dialect.added
     body |= settings.body_overrides
     body |= {"model": model, "stream": True}
     if "stream_options" not in dialect.dropped:
