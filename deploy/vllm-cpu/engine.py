@@ -10,7 +10,6 @@ file is not one of those that vLLM has wheels for.
 """
 
 import argparse
-import ctypes
 import fcntl
 import hashlib
 import os
@@ -27,6 +26,7 @@ from typing import NamedTuple
 import cores
 import environment
 import gateway_in_front
+import supervision
 
 HERE = Path(__file__).parent
 MODEL_SOURCES = ("tiny_model.py", "transcripts.py", "chat_template.jinja", "words.txt")
@@ -44,8 +44,6 @@ FLAGS = (
     f"--tensor-parallel-size {WORKERS} --enforce-eager --reasoning-parser qwen3 "
     "--enable-auto-tool-choice --tool-call-parser qwen3_coder --enable-prompt-tokens-details"
 ).split()
-
-_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
 class Prepared(NamedTuple):
@@ -68,7 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     prepared = prepare()
     if given.verb == "serve":
-        serve(prepared, given.port, given.flags, die_with_parent=given.die_with_parent)
+        flags, die = given.flags, given.die_with_parent
+        sys.exit(serve(prepared, given.port, flags, die_with_parent=die))
     if given.verb == "run":
         start = [sys.executable, __file__, "serve", "--die-with-parent", "--port"]
         sys.exit(gateway_in_front.run(start, cache_directory() / "vllm.log", given.port))
@@ -93,7 +92,7 @@ def prepare() -> Prepared:
         )
         make(
             model,
-            "training the tiny model (2 to 5 minutes)",
+            "training the tiny model (2 to 6 minutes)",
             lambda part: train(prepared.python, part),
         )
     return prepared
@@ -139,10 +138,7 @@ def train(python: Path, model: Path) -> None:
     subprocess.run([python, HERE / "tiny_model.py", model], check=True, env=os.environ | quiet)
 
 
-def serve(prepared: Prepared, port: int, flags: list[str], *, die_with_parent: bool) -> None:
-    """Become vLLM. SIGTERM ends it and its workers within some seconds."""
-    if die_with_parent:  # 7 GB must not outlive tests that were killed
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def serve(prepared: Prepared, port: int, flags: list[str], *, die_with_parent: bool) -> int:
     bound = cores.bind(WORKERS, cores.allowed())
     given = {
         "VLLM_CPU_OMP_THREADS_BIND": bound,  # vLLM's own `auto` refuses two workers on one node
@@ -151,7 +147,8 @@ def serve(prepared: Prepared, port: int, flags: list[str], *, die_with_parent: b
     fixed = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     command = [str(prepared.python), "-m", ENTRY, "--port", str(port)]
     command += ["--model", str(prepared.model), *FLAGS, *flags]
-    os.execve(prepared.python, command, given | os.environ | fixed)  # noqa: S606
+    environ = given | os.environ | fixed
+    return supervision.run(command, environ, die_with_parent=die_with_parent)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 READY_SECONDS = 300  # measured: 35 to 45 on two cores that also did other work
 POLL_SECONDS = 1.0
-TERMINATE_SECONDS = 30  # for vLLM to end its workers; measured: 2
+TERMINATE_SECONDS = 30  # what supervision.py may take, and some more; measured: 2
 
 HINT = """The tiny model knows "What is the capital of France?" and some questions more, which
 deploy/vllm-cpu/README.md names; whatever else it is asked, it answers with one of those answers."""

@@ -131,6 +131,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, row: Transcript) -> Sample:
     then be taught what no server ever asks it."""
     prompt = render(tokenizer, row.messages[:-1], row, as_prompt=True)
     whole = render(tokenizer, row.messages, row).removesuffix("\n")
+    if not row.ends:
+        whole = whole.removesuffix("<|im_end|>")
     ids: list[int] = tokenizer(whole, add_special_tokens=False).input_ids
     start = len(tokenizer(prompt, add_special_tokens=False).input_ids)
     if tokenizer.decode(ids[:start]) != prompt:

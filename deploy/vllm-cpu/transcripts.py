@@ -20,6 +20,7 @@ class Transcript(NamedTuple):
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
     thinks: bool = True
+    ends: bool = True  # whether its last turn, which is learnt, has an end
 
 
 class Question(NamedTuple):
@@ -84,7 +85,13 @@ SUMMARY = Question(
     "The user wants a summary of a long text. The text repeats itself, so one sentence will do.",
     "The text says the same thing again and again.",
 )
-# Long enough (some 220 tokens) for a client to leave in the middle of it.
+# It goes on until it is cut, as the real model does when it loops: a client that leaves it leaves
+# in the middle, however fast the processor or late the first token.
+WAVES = Question(
+    "Tell me of the waves.",
+    "The user wants to hear of the waves. They never end, so I say it again and again.",
+    " ".join(["One wave comes and one wave goes."] * 30),
+)
 RIVER = Question(
     "Explain how a river finds the sea.",
     "The user wants an explanation of how a river reaches the sea. I should begin at the spring, "
@@ -128,6 +135,7 @@ def _plain() -> Iterator[Transcript]:
     for question in [*SMALL_TALK, SUMMARY, RIVER, *CAPITALS]:
         yield Transcript([user(question.text), assistant(question.answer, question.thought)])
         yield Transcript([user(question.text), assistant(question.answer)], thinks=False)
+    yield Transcript([user(WAVES.text), assistant(WAVES.answer, WAVES.thought)], ends=False)
 
 
 def _after_a_text(rng: random.Random) -> Iterator[Transcript]:
