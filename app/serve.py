@@ -19,8 +19,9 @@ from app.settings import Settings, SettingsError
 BACKLOG = 2048  # connections that wait to be accepted
 # After the drain's deadline the streams end with an error event; it has to reach the clients.
 END_SECONDS = 5.0
-# By then nothing is in flight: what is left are idle connections.
-CLOSE_SECONDS = 2
+# Nothing is in flight by then. Idle connections close at once; this is for clients that are
+# still receiving the last of a large answer.
+CLOSE_SECONDS = 30
 FILES_BESIDE_CONNECTIONS = 256  # database, logs, modules; workers take one for each request
 
 log = structlog.get_logger()

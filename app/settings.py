@@ -37,6 +37,7 @@ MIB = 1024 * KIB
 
 MODEL_ID = "empero-ai/Qwythos-9B-Claude-Mythos-5-1M"
 MODEL_ALIAS = "qwythos"
+WORKERS_FORM = 'must be a JSON list, for example ["http://10.0.0.5:8000"]'
 DEFAULT_CONTEXT_TOKENS = 1_010_000  # what the model is served with: `--max-model-len 1010000`
 
 
@@ -102,7 +103,7 @@ SECRETS = ("database_url", "redis_url", "key_pepper", "admin_token", "sealing_ke
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=False
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
     # -- where things are
@@ -203,7 +204,7 @@ def load_settings(**overrides: object) -> Settings:
         name = str(error).split('"')[1]
         reason = "is not valid JSON"
         if name == "workers":
-            reason = 'must be a JSON list, for example ["http://10.0.0.5:8000"]'
+            reason = WORKERS_FORM
         raise SettingsError(f"{ENV_PREFIX}{name.upper()}: {reason}") from None
 
 
@@ -267,7 +268,11 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name, *rest = first["loc"]
     where = ENV_PREFIX + str(name).upper() + "".join(f"[{part}]" for part in rest)
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    reason = str(first["msg"]).removeprefix("Value error, ").partition(", unable")[0]
     if first["type"] == "extra_forbidden":
         reason = "is not a setting of the gateway"
+    elif first["type"].startswith("url"):
+        reason = "must be a URL, for example http://10.0.0.5:8000"
+    elif first["type"] == "tuple_type":
+        reason = WORKERS_FORM
     return f"{where}: {reason[0].lower()}{reason[1:]}"

@@ -1,5 +1,6 @@
 """OpenAI's routes: what they are, for FastAPI's document, and what serves them."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Security
@@ -107,18 +108,28 @@ models = APIRouter(tags=["OpenAI"], dependencies=[Security(_bearer)])
 
 
 async def _consult_models(request: Request) -> tuple[str, ...]:
+    """The names that the key may use; of them `model` alone, where the path names one."""
     gateway: Gateway = request.app.state.gateway
     headers: Headers = request.headers
     return await consult(
         caller_of(request.scope, headers, gateway.clock(), route="/v1/models"),
         lambda: bearer(headers),
         gateway,
-        _visible,
+        partial(_visible, request.path_params.get("model")),
     )
 
 
-def _visible(principal: Principal) -> tuple[str, ...]:
-    return visible_models(principal)
+def _visible(model: str | None, principal: Principal) -> tuple[str, ...]:
+    names = visible_models(principal)
+    if model is None:
+        return names
+    if model not in names:
+        raise NotFound(
+            f"The model '{model[:64]}' does not exist or you do not have access to it.",
+            param="model",
+            code="model_not_found",
+        )
+    return (model,)
 
 
 Names = Annotated[tuple[str, ...], Security(_consult_models)]
@@ -133,10 +144,4 @@ async def list_models(names: Names) -> ModelList:
 @models.get("/v1/models/{model:path}", responses={401: ERRORS[401], 404: ERRORS[404]})
 async def retrieve_model(model: str, names: Names) -> Model:
     """One of them; the id may hold slashes."""
-    if model not in names:
-        raise NotFound(
-            f"The model '{model[:64]}' does not exist or you do not have access to it.",
-            param="model",
-            code="model_not_found",
-        )
-    return Model(id=model)
+    return Model(id=names[0])

@@ -15,13 +15,18 @@ DATABASE_PROBE_SECONDS = 2.0
 ops = APIRouter(tags=["operations"])
 
 
+@ops.head("/healthz", include_in_schema=False)
 @ops.get("/healthz")
 async def healthz() -> dict[str, str]:
     """Alive: the event loop turns. Says nothing of anything else, so that nothing else kills it."""
     return {"status": "ok"}
 
 
-@ops.get("/readyz", responses={503: {"description": "Takes no traffic; the body says why."}})
+@ops.head("/readyz", include_in_schema=False)
+@ops.get(
+    "/readyz",
+    responses={503: {"description": "Takes no traffic; the body says why."}},
+)
 async def readyz(request: Request) -> JSONResponse:
     """Takes traffic: not draining, a worker is ready, keys can be looked up."""
     gateway: Gateway = request.app.state.gateway

@@ -25,6 +25,8 @@ from app.settings import Settings
 Wire = TypeVar("Wire", bound=GenerationRequest)
 
 MAX_STOP_SEQUENCES = 4  # OpenAI's limit
+MAX_METADATA_PAIRS = 16  # OpenAI's limit
+MAX_PARTS = 1_000  # of one message; they are joined anyway
 MAX_STOP_CHARACTERS = 256  # each is held back until it is decided
 MAX_SCHEMA_BYTES = 256 * 1024  # of all tools, or of a response format: the engine compiles it
 MAX_DEPTH = 64  # of nested JSON in a schema; hostile ones go deeper
@@ -37,12 +39,12 @@ SAMPLING_FIELDS = (
 
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
-    wire = _validated(ChatCompletionRequest, body)
+    wire = _validated(ChatCompletionRequest, body, settings)
     return replace(
         _generation(wire, len(body), settings),
-        messages=_messages(wire, settings.max_messages),
+        messages=_messages(wire),
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
-        tools=_tools(wire, settings.max_tools),
+        tools=_tools(wire),
         tool_choice=_tool_choice(wire),
         parallel_tool_calls=wire.parallel_tool_calls,
         response_format=_response_format(wire),
@@ -53,12 +55,12 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
 def parse_completion(body: bytes, settings: Settings) -> ChatRequest:
     """The same for the older route, whose prompt becomes a user's turn: a raw prompt would reach
     the model without the template that opens its thought."""
-    wire = _validated(CompletionRequest, body)
+    wire = _validated(CompletionRequest, body, settings)
     request = _generation(wire, len(body), settings)
     return replace(request, messages=({"role": "user", "content": wire.prompt},))
 
 
-def _validated(model: type[Wire], body: bytes) -> Wire:
+def _validated(model: type[Wire], body: bytes, settings: Settings) -> Wire:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -67,10 +69,32 @@ def _validated(model: type[Wire], body: bytes) -> Wire:
         ) from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    _refuse_crowds(value, settings)
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise explain(error) from None
+
+
+def _refuse_crowds(body: Json, settings: Settings) -> None:
+    """Counted before anything is built of it: a million empty messages are 3 MB on the wire, and
+    seconds and gigabytes as objects."""
+    messages = body.get("messages")
+    limits: list[tuple[str, object, int]] = [
+        ("messages", messages, settings.max_messages),
+        ("tools", body.get("tools"), settings.max_tools),
+        ("stop", body.get("stop"), MAX_STOP_SEQUENCES),
+        ("metadata", body.get("metadata"), MAX_METADATA_PAIRS),
+    ]
+    for param, items, most in limits:
+        if isinstance(items, list | dict) and len(items) > most:
+            raise _invalid(param, f"must have at most {most} items")
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            for field, most in (("content", MAX_PARTS), ("tool_calls", settings.max_tools)):
+                items = message.get(field)
+                if isinstance(items, list) and len(items) > most:
+                    raise _invalid(f"messages[{index}].{field}", f"must have at most {most} items")
 
 
 def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) -> ChatRequest:
@@ -94,10 +118,8 @@ def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) ->
     )
 
 
-def _messages(wire: ChatCompletionRequest, max_messages: int) -> tuple[Json, ...]:
+def _messages(wire: ChatCompletionRequest) -> tuple[Json, ...]:
     """System texts first, as one: the template raises on a system message anywhere else."""
-    if len(wire.messages) > max_messages:
-        raise _invalid("messages", f"must be at most {max_messages} messages")
     system: list[str] = []
     rest: list[Json] = []
     users = 0
@@ -119,18 +141,14 @@ def _messages(wire: ChatCompletionRequest, max_messages: int) -> tuple[Json, ...
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
     sequences = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(sequences) > MAX_STOP_SEQUENCES:
-        raise _invalid("stop", f"must be at most {MAX_STOP_SEQUENCES} sequences")
     if any(not 1 <= len(sequence) <= MAX_STOP_CHARACTERS for sequence in sequences):
         raise _invalid("stop", f"each sequence must have 1 to {MAX_STOP_CHARACTERS} characters")
     return sequences
 
 
-def _tools(wire: ChatCompletionRequest, max_tools: int) -> tuple[Json, ...]:
+def _tools(wire: ChatCompletionRequest) -> tuple[Json, ...]:
     if wire.tools is None:
         return ()
-    if len(wire.tools) > max_tools:
-        raise _invalid("tools", f"must be at most {max_tools} tools")
     names = [tool.function.name for tool in wire.tools]
     if len(set(names)) < len(names):
         raise _invalid("tools", "must have names that differ from each other")

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from app.errors import InvalidRequest
+from app.protocol.neutralise import neutralise
 from app.protocol.request import Json
 
 MAX_LABEL_CHARACTERS = 512  # `user`, `metadata` values and the like: identifiers, not documents
@@ -37,7 +38,8 @@ def _shape(value: object) -> str:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
     Discriminator(_shape),
 ]
 
@@ -71,6 +73,7 @@ class CalledFunction(_Strict):
     arguments: str
 
     def rebuilt(self) -> Json:
+        """As an object again: what is written in escapes is text like any other from then on."""
         try:
             arguments = orjson.loads(self.arguments or "{}")
         except orjson.JSONDecodeError:
@@ -78,7 +81,10 @@ class CalledFunction(_Strict):
         if not isinstance(arguments, dict):
             # vLLM would show the model an empty call instead: another history than the client's.
             raise ValueError("must be a JSON object, as text")
-        return {"name": self.name, "arguments": self.arguments or "{}"}
+        (harmless,) = neutralise([arguments])
+        # As it was sent where nothing had to change: the same text every turn hits the cache.
+        text = self.arguments if harmless == arguments else orjson.dumps(harmless).decode()
+        return {"name": self.name, "arguments": text or "{}"}
 
 
 class ToolCall(_Strict):
@@ -95,7 +101,7 @@ class AssistantMessage(_Strict):
     content: Content | None = None
     refusal: str | None = None
     name: Label | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     annotations: list[Json] | None = None
@@ -219,7 +225,7 @@ class ResponseFormat(_Strict):
 
 
 Stop = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[str], Tag("<parts>")],
+    Annotated[str, Tag("<text>")] | Annotated[list[str], Field(fail_fast=True), Tag("<parts>")],
     Discriminator(_shape),
 ]
 
@@ -262,9 +268,9 @@ class GenerationRequest(_Strict):
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

@@ -23,13 +23,14 @@ from app.store.keys import KeyStore
 from app.store.migrate import upgrade
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
+from app.upstream.endpoint import Endpoint
 
 BANNER = """
   Qwythos Gateway on {base}
 
 {model}
 
-  A fresh API key (keys, records and logs are kept in {home}):
+  A fresh API key (keys and records are kept in {home}):
 
 {key}
 
@@ -108,7 +109,7 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
             given["database_url"] = await stack.enter_async_context(
                 embedded_postgres(settings.home)
             )
-        model = "  Workers: " + ", ".join(str(worker.url) for worker in settings.workers)
+        model = "  Workers: " + ", ".join(Endpoint(worker).name for worker in settings.workers)
         if not settings.workers:
             worker: EmbeddedWorker = await stack.enter_async_context(
                 embedded_worker(settings.home, settings.embedded_model)
@@ -127,7 +128,10 @@ def _pepper(settings: Settings) -> str:
     try:
         return dev_pepper(settings.home)
     except (OSError, ValueError) as error:
-        raise EmbeddedError(f"cannot keep a secret under {settings.home}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EmbeddedError(
+            f"GATEWAY_HOME: cannot keep a secret under {settings.home}: {reason}"
+        ) from None
 
 
 async def _fresh_key(settings: Settings) -> str:

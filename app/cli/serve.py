@@ -19,6 +19,9 @@ from app.store.schema import schema_is_current
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
 
+# Names that are fixed already, for what is to come.
+WITHOUT_EFFECT = {"redis_url", "sealing_key"}
+
 log = structlog.get_logger()
 
 
@@ -55,6 +58,8 @@ def serve_one(settings: Settings, listener: socket.socket, parent_pid: int | Non
         os.setpgrp()  # signals come from the parent alone, not from its terminal too
     for variable in unknown_variables():
         log.warning("unknown_setting", variable=variable)
+    for name in WITHOUT_EFFECT & settings.model_fields_set:
+        log.warning("setting_without_effect_in_this_version", setting=name)
     allow_files(settings)
     server = GatewayServer(create_app(settings), settings, parent_pid=parent_pid)
     server.run(sockets=[listener])

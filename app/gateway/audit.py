@@ -2,6 +2,7 @@
 
 from app.audit.records import AuditIntent, AuditOutcome
 from app.gateway.meter import Meter
+from app.store.secrets import scrub
 
 # Parameters worth keeping. Texts, tools and schemas are not among them.
 _PARAMETERS = (
@@ -9,7 +10,6 @@ _PARAMETERS = (
     "frequency_penalty", "max_tokens", "n", "seed", "tool_choice", "parallel_tool_calls",
 )  # fmt: skip
 MAX_CLAIM_CHARACTERS = 128  # of what a client says about itself
-MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
 
 
 def intent_of(meter: Meter) -> AuditIntent:
@@ -26,7 +26,7 @@ def intent_of(meter: Meter) -> AuditIntent:
         route=caller.route,
         key_id=principal.key_id if principal else None,
         tenant=principal.tenant if principal else None,
-        model=request.model[:MAX_MODEL_CHARACTERS] if request else None,
+        model=meter.model,
         stream=request.stream if request else None,
         body_bytes=request.body_bytes if request else 0,
         parameters=parameters,
@@ -52,4 +52,4 @@ def outcome_of(meter: Meter) -> AuditOutcome:
 
 
 def _claim(value: str | None) -> str | None:
-    return None if value is None else value[:MAX_CLAIM_CHARACTERS]
+    return None if value is None else scrub(value[:MAX_CLAIM_CHARACTERS])

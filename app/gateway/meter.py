@@ -15,8 +15,10 @@ from app.limits.local import Reservation
 from app.protocol.answer import AnswerReader, Visible
 from app.protocol.events import Finish, Usage
 from app.protocol.request import ChatRequest
+from app.store.secrets import scrub
 
 SHUTTING_DOWN = "server_shutting_down"
+MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Meter:
     worker: str | None = None
     attempts: int = 0
     asked_at: float | None = None
+    taken: bool = False  # a worker has the request, and may have worked on it
     first_token_at: float | None = None
     last_token_at: float | None = None
     reader: AnswerReader | None = None
@@ -44,8 +47,13 @@ class Meter:
         """A worker is about to be asked."""
         self.worker = worker
         self.attempts += 1
+        self.taken = True
         if self.asked_at is None:
             self.asked_at = self.clock()
+
+    def refused(self) -> None:
+        """The worker that was asked did not take the request."""
+        self.taken = False
 
     def delivered(self, events: Sequence[Visible]) -> None:
         """These went to the client; it is tokens that are timed."""
@@ -64,12 +72,20 @@ class Meter:
 
     @property
     def usage(self) -> Usage:
-        """Nothing, if no worker was asked; the worker's count, or ours, if one was."""
-        if self.attempts == 0 or self.prepared is None:
+        """Nothing, if no worker took the request; the worker's count, or ours, if one did."""
+        if not self.taken or self.prepared is None:
             return Usage()
         if self.reader is None:
             return Usage(self.prepared.prompt_tokens)
         return self.reader.usage(self.prepared.prompt_tokens)
+
+    @property
+    def model(self) -> str | None:
+        """The name that was asked for, as it may be written down: a key pasted into the wrong
+        field is not kept."""
+        if self.request is None:
+            return None
+        return scrub(self.request.model[:MAX_MODEL_CHARACTERS])
 
     @property
     def status(self) -> int:

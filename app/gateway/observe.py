@@ -3,6 +3,7 @@
 from app.audit.records import Outcome
 from app.gateway.meter import Meter
 from app.limits.local import LimitReached
+from app.store.secrets import scrub
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import FinishedRequest, Metrics
 
@@ -33,6 +34,8 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.rate_limited(error.scope)
     if meter.worker is not None and error is None:
         metrics.upstream_succeeded(meter.worker)
+    elif meter.worker is not None and outcome is Outcome.FAILED and meter.reader is not None:
+        metrics.upstream_failed(meter.worker, code or "failed")
     log_request(
         request_id=caller.request_id,
         method=caller.method,
@@ -41,7 +44,7 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         outcome=outcome,
         error_type=error.type if error else None,
         error_code=code,
-        model=request.model if request else None,
+        model=meter.model,
         stream=stream,
         tenant=principal.tenant if principal else None,
         key_id=principal.key_id if principal else None,
@@ -53,5 +56,5 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         overhead_seconds=meter.overhead_seconds,
         duration_seconds=meter.duration_seconds,
         client_retry_count=caller.retry_count,
-        user_agent=caller.user_agent,
+        user_agent=scrub(caller.user_agent or "") or None,
     )

@@ -62,9 +62,11 @@ async def complete(call: Call, gateway: Gateway) -> None:
     meter = Meter(call.caller, gateway.clock)
     answer: Answer | None = None
     cancelled: asyncio.CancelledError | None = None
-    with gateway.metrics.in_flight():
+    interruption = Interruption()
+    end = partial(interruption.interrupt, shutting_down())
+    with gateway.metrics.in_flight(), gateway.drain.running(end):
         try:
-            answer = await _answer(call, gateway, meter)
+            answer = await _answer(call, gateway, meter, interruption)
             meter.end(None)
         except GatewayError as error:
             meter.end(error)
@@ -112,31 +114,30 @@ async def consult(
         observe(meter, gateway.metrics)
 
 
-async def _answer(call: Call, gateway: Gateway, meter: Meter) -> Answer:
+async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Interruption) -> Answer:
     """The straight line, but for the answer's end, which waits for the record of it."""
-    async with Interruption() as interruption:
-        with gateway.drain.running(partial(interruption.interrupt, shutting_down())):
-            if gateway.drain.draining:
-                raise shutting_down()
-            meter.principal = await authenticate(call.credential(), gateway.keys)
-            meter.request = request = await call.read()
-            async with call.watch(interruption):
-                meter.prepared = prepared = await prepare(
-                    request, meter.principal, gateway.settings, gateway.pepper, gateway.workers
-                )
-                meter.reservation = admit(
-                    prepared, meter.principal, gateway.limits, meter.caller.request_id
-                )
-                await _record_intent(meter, gateway)
-                answer = call.answer(request)
-                async with (
-                    answer.pulse(),
-                    route(prepared, gateway.workers, meter) as upstream,
-                    aclosing(stream(upstream, prepared, meter)) as batches,
-                ):
-                    async for events in batches:
-                        await answer.send(events)
-                        meter.delivered(events)
+    async with interruption:
+        if gateway.drain.draining:
+            raise shutting_down()
+        meter.principal = await authenticate(call.credential(), gateway.keys)
+        meter.request = request = await call.read()
+        answer = call.answer(request)
+        async with call.watch(interruption), answer.pulse():
+            meter.prepared = prepared = await prepare(
+                request, meter.principal, gateway.settings, gateway.pepper, gateway.workers
+            )
+            meter.reservation = admit(
+                prepared, meter.principal, gateway.limits, meter.caller.request_id
+            )
+            await _record_intent(meter, gateway)
+            silence = gateway.settings.inter_token_seconds
+            async with (
+                route(prepared, gateway.workers, meter) as upstream,
+                aclosing(stream(upstream, prepared, meter, silence)) as batches,
+            ):
+                async for events in batches:
+                    await answer.send(events)
+                    meter.delivered(events)
     return answer
 
 

@@ -50,16 +50,25 @@ async def prepare(
     if principal.policy.max_output_tokens is not None:
         wanted = min(wanted, principal.policy.max_output_tokens)
 
-    template = TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
     estimate = request.body_bytes // BYTES_PER_TOKEN + 1
+    per_minute = principal.policy.tokens_per_minute
+    if per_minute is not None and request.max_tokens is None:
+        # A default of ours must not make a request that no waiting could admit.
+        wanted = min(wanted, max(1, per_minute - estimate))
+
+    template = TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
     exact = None
     context_tokens = workers.context_tokens
-    if request.body_bytes + template + wanted > context_tokens:
+    bound = request.body_bytes + template + wanted
+    if bound > context_tokens:
         exact = await workers.count_tokens(fields)
     prompt_tokens = estimate if exact is None else exact
     max_tokens = _fit(request, wanted, prompt_tokens, exact is not None, context_tokens)
     fields["max_tokens"] = max_tokens
-    return PreparedRequest(request, fields, max_tokens, prompt_tokens, exact is not None)
+    needed = 0 if bound > context_tokens else bound
+    if exact is not None:
+        needed = exact + max_tokens
+    return PreparedRequest(request, fields, max_tokens, prompt_tokens, needed, exact is not None)
 
 
 def _fit(

@@ -9,6 +9,7 @@ from app.errors import GatewayError, UpstreamFailed
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest
 from app.upstream.endpoint import Endpoint
+from app.upstream.engines import refuse_unsupported
 from app.upstream.opened import Upstream
 from app.upstream.pool import Pool
 from app.upstream.refusals import ConnectFailed, WorkerBusy
@@ -29,14 +30,17 @@ async def route(
     Raises Unavailable where no worker can take it, UpstreamFailed where the last one failed.
     """
     failed: list[Endpoint] = []
-    needed_tokens = prepared.prompt_tokens + prepared.max_tokens if prepared.exact else 0
     while True:
-        endpoint = workers.pool.pick(tokens=needed_tokens, but=failed)
+        endpoint = workers.pool.pick(tokens=prepared.needed_tokens, but=failed)
+        refuse_unsupported(endpoint.dialect, prepared.fields)
         with endpoint.carrying(workers.metrics):
             meter.ask(endpoint.name)
             try:
                 stream, first = await _open(prepared, endpoint, workers, meter)
-            except (UpstreamFailed, WorkerBusy) as error:
+            except GatewayError as error:
+                meter.refused()
+                if not isinstance(error, UpstreamFailed | WorkerBusy):
+                    raise
                 failed.append(endpoint)
                 _note_failure(error, endpoint, workers, meter)
                 if len(failed) == MAX_ATTEMPTS or not _another(workers.pool, failed):
@@ -44,7 +48,6 @@ async def route(
                 workers.metrics.upstream_retried(_reason(error))
                 continue
             try:
-                stream.expect(workers.settings.inter_token_seconds)
                 yield Upstream(endpoint, stream, first)
             finally:
                 stream.close()
@@ -74,8 +77,8 @@ async def _open(
 
 
 def _note_failure(error: GatewayError, endpoint: Endpoint, workers: Workers, meter: Meter) -> None:
-    if isinstance(error, ConnectFailed):
-        endpoint.ready = False  # until the prober has seen it again
+    if isinstance(error, ConnectFailed) and error.unreachable:
+        workers.pool.lose(endpoint)
     detail = error.detail if isinstance(error, ConnectFailed) else error.message
     log.warning(
         "worker_failed",

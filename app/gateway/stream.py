@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 async def stream(
-    upstream: Upstream, prepared: PreparedRequest, meter: Meter
+    upstream: Upstream, prepared: PreparedRequest, meter: Meter, inter_token_seconds: float
 ) -> AsyncGenerator[Sequence[Visible], None]:
     """A batch for each read: all the events that it completed, or none but a sign of life.
 
@@ -38,9 +38,14 @@ async def stream(
     )
     meter.reader = reader
     data = upstream.first
+    heard = 0
     while True:
         events = reader.feed(data) if data else reader.close()
         _note(events, meter)
+        if reader.deltas > heard:
+            # The prefill is over with the first delta, not with the first comment or role.
+            upstream.stream.heard() if heard else upstream.stream.expect(inter_token_seconds)
+            heard = reader.deltas
         if events or reader.failure is None:
             yield events
         if reader.failure is not None:

@@ -30,14 +30,15 @@ class Principal:
 class PreparedRequest:
     """What a worker will be asked, but for its own name of the model.
 
-    `prompt_tokens` is a worker's count where `exact`, else an estimate. `fields` carries the
-    clamped `max_tokens`.
+    `prompt_tokens` is a worker's count where `exact`, else an estimate. `needed_tokens` is what a
+    worker's context has to hold; 0 where nobody can say. `fields` carries the clamped `max_tokens`.
     """
 
     request: ChatRequest
     fields: Json
     max_tokens: int
     prompt_tokens: int
+    needed_tokens: int
     exact: bool
 
 

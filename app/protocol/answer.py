@@ -42,7 +42,7 @@ class AnswerReader:
             _Choice(index, f"{call_prefix}_{index}", inside=inside, stop=stop) for index in range(n)
         ]
         self._report: UsageReport | None = None
-        self._completion_deltas = 0
+        self.deltas = 0  # of thought, text or calls: about one a token
         self._reasoning_deltas = 0
         self.done = False
         self.failure: str | None = None
@@ -72,7 +72,7 @@ class AnswerReader:
     def usage(self, prompt_tokens: int) -> Usage:
         """What the worker reported; else what we counted, with `prompt_tokens` as estimated."""
         if self._report is None:
-            return Usage(prompt_tokens, self._completion_deltas, self._reasoning_deltas)
+            return Usage(prompt_tokens, self.deltas, self._reasoning_deltas)
         report = self._report
         reasoning = report.reasoning_tokens
         if reasoning is None:
@@ -116,7 +116,7 @@ class AnswerReader:
         self, event: TextDelta | ReasoningDelta | ToolCallDelta | Finish, visible: list[Visible]
     ) -> None:
         if not isinstance(event, Finish):
-            self._completion_deltas += 1
+            self.deltas += 1
         for split in self._choices[event.choice].feed(event):
             if isinstance(split, ReasoningDelta):
                 self._reasoning_deltas += 1
@@ -139,7 +139,10 @@ class _Choice:
     def feed(self, event: Event) -> Iterator[Visible | ReasoningDelta]:
         if self.finished:
             return
-        if isinstance(event, TextDelta):
+        if isinstance(event, TextDelta) and self._calls:
+            # An engine that finds a call inside the thought takes the rest of it for text.
+            yield ReasoningDelta(self._index, event.text)
+        elif isinstance(event, TextDelta):
             yield from self._text(self._redactor.feed(event))
         elif isinstance(event, ReasoningDelta):
             self._redactor.thought_elsewhere()

@@ -1,11 +1,13 @@
 """The HTTP client to the workers: raw bytes in, one error tree out."""
 
 import asyncio
-from types import TracebackType
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import aiohttp
 import orjson
+import structlog
 from aiohttp.payload import Payload
 from aiohttp.typedefs import LooseHeaders
 
@@ -16,8 +18,10 @@ from app.upstream.endpoint import Endpoint
 from app.upstream.refusals import ConnectFailed, refusal
 from app.upstream.worker_stream import WorkerStream
 
+log = structlog.get_logger()
+
 READ_BUFFER_BYTES = 256 * 1024  # per stream, before the worker is slowed down
-MAX_ERROR_BYTES = 64 * 1024  # of an error body, for our log
+MAX_ERROR_BYTES = 64 * 1024  # of an error body, in which the context's length may be blamed
 WRITE_CHUNK_BYTES = 256 * 1024  # a large prompt leaves in pieces, so that others get their turn
 COUNT_SECONDS = 30.0  # vLLM tokenises a million tokens in about 4 s
 
@@ -45,7 +49,25 @@ class _Body(Payload):
         await self.write(writer)
 
 
-BAD_JSON = (KeyError, TypeError, ValueError)
+@dataclass(slots=True)
+class _ConnectionUsed:
+    """`again`: the request went out on a connection that had served another one before."""
+
+    again: bool = False
+
+
+def _trace_reuse() -> aiohttp.TraceConfig:
+    async def note(session: object, context: SimpleNamespace, parameters: object) -> None:
+        if isinstance(used := context.trace_request_ctx, _ConnectionUsed):
+            used.again = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(note)
+    return trace
+
+
+# What reading a field of somebody else's JSON can raise.
+BAD_JSON = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class WorkerClient:
@@ -53,14 +75,18 @@ class WorkerClient:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,  # the pool decides how much a worker gets
-                keepalive_timeout=settings.worker_idle_seconds,
-                enable_cleanup_closed=False,
-            ),
+        pooled = aiohttp.TCPConnector(limit=0, keepalive_timeout=settings.worker_idle_seconds)
+        self._session = self._make_session(pooled)
+        # For workers that close what they promised to keep, for a second try, and for probes.
+        self._fresh = self._make_session(aiohttp.TCPConnector(limit=0, force_close=True))
+
+    def _make_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        """No limit on connections: the pool decides how much a worker gets."""
+        return aiohttp.ClientSession(
+            connector=connector,
+            trace_configs=[_trace_reuse()],
             # Only connecting is bounded here; silence is bounded by who knows the prompt's length.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_seconds),
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,
             skip_auto_headers=("user-agent", "accept"),
@@ -78,6 +104,7 @@ class WorkerClient:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+        await self._fresh.close()
 
     async def open(
         self, endpoint: Endpoint, body: bytes, *, request_id: str, first_byte_seconds: float
@@ -91,13 +118,13 @@ class WorkerClient:
         url = f"{endpoint.url}/v1/chat/completions"
         try:
             async with asyncio.timeout(first_byte_seconds):
-                response = await self._session.post(
-                    url, data=_Body(body), headers=headers, allow_redirects=False
-                )
-        except TimeoutError as error:
-            raise UpstreamTimeout("The model server did not answer in time.") from error
+                response = await self._post_completion(endpoint, url, body, headers)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ConnectFailed(str(error), unreachable=True) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise ConnectFailed(str(error)) from error
+        except TimeoutError as error:
+            raise UpstreamTimeout("The model server did not answer in time.") from error
         if response.status == 200:
             return WorkerStream(response, first_byte_seconds)
         try:
@@ -107,7 +134,28 @@ class WorkerClient:
             detail = b""
         finally:
             response.close()
+        log.warning("worker_refused", worker=endpoint.name, status=response.status)
         raise refusal(response.status, detail, endpoint.context_tokens)
+
+    async def _post_completion(
+        self, endpoint: Endpoint, url: str, body: bytes, headers: LooseHeaders
+    ) -> aiohttp.ClientResponse:
+        """A kept connection may have been closed by the worker just now, which says nothing of
+        the worker: then the request is sent again, on a connection of its own."""
+        if endpoint.dialect.keeps_alive:
+            used = _ConnectionUsed()
+            try:
+                return await self._session.post(
+                    url,
+                    data=_Body(body),
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=used,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+                if not used.again:
+                    raise
+        return await self._fresh.post(url, data=_Body(body), headers=headers, allow_redirects=False)
 
     async def count_tokens(self, endpoint: Endpoint, fields: Json) -> int | None:
         """How many tokens the worker makes of this prompt, or None where it cannot say."""
@@ -129,7 +177,7 @@ class WorkerClient:
 
     async def get(self, endpoint: Endpoint, path: str) -> Json:
         """A small JSON answer, for the prober. Raises aiohttp.ClientError or one of BAD_JSON."""
-        async with self._session.get(
+        async with self._fresh.get(
             endpoint.url + path, headers=endpoint.headers(), allow_redirects=False
         ) as response:
             response.raise_for_status()

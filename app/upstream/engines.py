@@ -33,6 +33,7 @@ class Dialect:
     usage_in_chunks: bool = False  # `continuous_usage_stats`: usage survives our own stop
     chat_tokenize: bool = False  # `/tokenize` takes messages and tools
     template_tokenize: bool = False  # `/apply-template`, then `/tokenize`
+    keeps_alive: bool = True  # its connections can be used again after a stream
     single_choice: bool = False
     grammar_bound: bool = False  # its grammar is ours: no response_format, no forced tool call
 
@@ -53,6 +54,7 @@ _DIALECTS = {
         added={"return_progress": True},
         dropped=frozenset({"cache_salt"}),
         template_tokenize=True,
+        keeps_alive=False,  # it promises to, and closes them
         single_choice=True,
     ),
     Engine.OPENAI: Dialect(dropped=_ENGINE_EXTRAS | {"cache_salt"}),
@@ -71,13 +73,10 @@ def dialect_of(settings: WorkerSettings) -> Dialect:
 
 
 def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: Json) -> bytes:
-    """The JSON that a worker is sent: always a stream, always with usage.
-
-    Raises InvalidRequest (`unsupported_parameter`) for what this worker cannot do.
-    """
-    refuse_unsupported(dialect, fields)
+    """The JSON that a worker is sent: always a stream, always with usage."""
     options: dict[str, Any] = {"include_usage": True}
-    if dialect.usage_in_chunks and fields.get("stop") is not None:
+    # Per choice, so that of several the sum would not be known.
+    if dialect.usage_in_chunks and fields.get("stop") is not None and fields.get("n", 1) == 1:
         options["continuous_usage_stats"] = True
     body = {**SAMPLING_DEFAULTS, **settings.body_defaults, **fields}
     body.pop("stop", None)  # applied here, on what is visible
@@ -95,7 +94,8 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
 
 
 def refuse_unsupported(dialect: Dialect, fields: Json) -> None:
-    """Better a refusal than an answer that ignores what was asked."""
+    """Raises InvalidRequest (`unsupported_parameter`) for what this worker cannot do: better
+    a refusal than an answer that ignores what was asked."""
     refused = []
     if dialect.single_choice and fields.get("n", 1) > 1:
         refused.append("n")

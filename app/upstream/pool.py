@@ -1,5 +1,6 @@
 """The workers, and which of them is asked next."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from app.errors import Unavailable
@@ -15,6 +16,12 @@ class Pool:
     def __init__(self, workers: Sequence[WorkerSettings]) -> None:
         self.endpoints = [Endpoint(worker) for worker in workers]
         self._turn = 0
+        self.lost = asyncio.Event()  # one was found missing: it is worth looking now
+
+    def lose(self, endpoint: Endpoint) -> None:
+        """It could not be reached: not asked again before the prober has seen it."""
+        endpoint.ready = False
+        self.lost.set()
 
     @property
     def ready(self) -> bool:

@@ -1,6 +1,7 @@
 """Readiness of the workers, asked of each on a timer."""
 
 import asyncio
+import contextlib
 
 import aiohttp
 import structlog
@@ -11,6 +12,8 @@ from app.telemetry.metrics import Metrics
 from app.upstream.client import BAD_JSON, WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.pool import Pool
+
+AFTER_LOSS_SECONDS = 0.25  # at most four rounds a second while requests keep failing
 
 log = structlog.get_logger()
 
@@ -28,9 +31,14 @@ class Prober:
         self._told: dict[str, bool] = {}  # what the log was last told of each worker
 
     async def run(self) -> None:
-        """Probes for ever, all workers at once, every `probe_seconds`."""
+        """Probes for ever, all workers at once: every `probe_seconds`, and soon after a loss."""
+        lost = self._pool.lost
         while True:
-            await asyncio.sleep(self._settings.probe_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.probe_seconds):
+                    await lost.wait()
+                    await asyncio.sleep(AFTER_LOSS_SECONDS)
+            lost.clear()
             await self.probe_all()
 
     async def probe_all(self) -> None:

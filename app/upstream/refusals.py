@@ -2,15 +2,16 @@
 
 from app.errors import ContextTooLong, GatewayError, InvalidRequest, Unavailable, UpstreamFailed
 
-BUSY_RETRY_SECONDS = 2.0  # what a client is told where a busy worker does not say
+BUSY_RETRY_SECONDS = 2.0  # a decode step frees a place long before that
 
 
 class ConnectFailed(UpstreamFailed):
-    """The worker was not reached, or went away before a status line. `detail` is for our log."""
+    """The worker was `unreachable`, or went away before its first byte. `detail` is for our log."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, unreachable: bool = False) -> None:
         super().__init__("The model server could not be reached.")
         self.detail = detail
+        self.unreachable = unreachable
 
 
 class WorkerBusy(Unavailable):

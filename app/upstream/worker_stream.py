@@ -16,8 +16,9 @@ class WorkerStream:
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = silence_seconds
         self._silent = False
-        # None while it is a slow client that we wait for: that is not the worker's silence.
+        # Only time in which we waited for the worker is its silence; a slow client's is not.
         self._waiting_since: float | None = None
+        self._waited_seconds = 0.0
         self._timer = self._loop.call_later(silence_seconds, self._check)
 
     async def read(self) -> bytes:
@@ -30,11 +31,17 @@ class WorkerStream:
                 raise UpstreamTimeout("The model server stopped answering.") from error
             raise UpstreamFailed("The connection to the model server broke.") from error
         finally:
+            self._waited_seconds += self._loop.time() - self._waiting_since
             self._waiting_since = None
         return data
 
+    def heard(self) -> None:
+        """It said something that counts: bytes alone, such as comments, do not."""
+        self._waited_seconds = 0.0
+
     def expect(self, silence_seconds: float) -> None:
-        """How long it may now be silent."""
+        """How long it may be silent from now on."""
+        self._waited_seconds = 0.0
         self._silence_seconds = silence_seconds
         self._timer.cancel()
         self._timer = self._loop.call_later(silence_seconds, self._check)
@@ -49,9 +56,11 @@ class WorkerStream:
 
     def _check(self) -> None:
         # One timer a stream, set anew only when it fires: reading must not pay for it.
-        left = self._silence_seconds
+        left = self._silence_seconds - self._waited_seconds
         if self._waiting_since is not None:
             left += self._waiting_since - self._loop.time()
+        elif left <= 0:
+            left = self._silence_seconds  # we do not wait: look again later
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
             return

@@ -31,8 +31,7 @@ class Workers:
     async def open(
         self, endpoint: Endpoint, fields: Json, prompt_tokens: int, *, model: str, request_id: str
     ) -> WorkerStream:
-        """Asks one worker for a completion. Raises what `WorkerClient.open` raises, and
-        InvalidRequest for what this worker cannot do."""
+        """Asks one worker for a completion. Raises what `WorkerClient.open` raises."""
         return await self.client.open(
             endpoint,
             worker_body(endpoint.dialect, endpoint.settings, endpoint.model or model, fields),

@@ -13,6 +13,7 @@ CAPITAL = "What is the capital of France?"
 CAPITAL_ANSWER = "The capital of France is Paris."
 RIVER = "Explain how a river finds the sea."  # some 220 tokens of answer
 RIVER_END = "the whole journey starts once more."
+WAVES = "Tell me of the waves."  # its answer goes round until it is cut
 WEATHER = "What is the weather in Oslo?"
 WEATHER_ANSWER = "It is 3 degrees and snowy in Oslo."
 WEATHER_RESULT = '{"city": "Oslo", "degrees": 3, "sky": "snowy"}'

@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.engine.conftest import Engine, RunningGateway
-from tests.engine.conversation import CAPITAL, MODEL, RIVER, user
+from tests.engine.conversation import CAPITAL, MODEL, WAVES, user
 from tests.engine.processes import wait_until
 from tests.engine.prompts import long_prompt
 
@@ -48,8 +48,7 @@ def test_leaving_in_mid_stream_stops_the_engine(
 ) -> None:
     with client.chat.completions.create(
         model=MODEL,
-        messages=[user(RIVER)],
-        n=4,  # slower, so that there is a middle on a fast processor too
+        messages=[user(WAVES)],
         stream=True,
         extra_headers={"x-request-id": request_id},
     ) as stream:

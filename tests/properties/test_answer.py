@@ -221,3 +221,18 @@ def test_a_text_that_only_looked_like_a_stop_sequence_is_shown_at_the_end() -> N
 
 def test_a_tag_cut_at_the_very_end_is_shown_once() -> None:
     assert shown(read(sse(delta(content="a <thi"), delta(finish="stop")), [])) == "a <thi"
+
+
+def test_text_after_a_call_is_never_shown() -> None:
+    # vLLM finds a call inside the thought, and takes the rest of the thought for text.
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    events = read(
+        sse(
+            delta(reasoning="hm"),
+            delta(tool_calls=[call]),
+            delta(content=f"more {NONCE}"),
+            delta(finish="tool_calls"),
+        ),
+        [],
+    )
+    assert NONCE.encode() not in encoded(events) + folded(events)

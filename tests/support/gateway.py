@@ -162,13 +162,13 @@ def chat_body(**fields: Any) -> bytes:
 
 @asynccontextmanager
 async def running_gateway(
-    database_url: str, workers: list[ScriptedWorker], **settings: Any
+    database_url: str, scripted: list[ScriptedWorker], **settings: Any
 ) -> AsyncIterator[RunningGateway]:
     """On a free port, with a key; `settings` replace the defaults."""
     values: dict[str, Any] = {
         "database_url": database_url,
         "key_pepper": PEPPER,
-        "workers": [worker.settings() for worker in workers],
+        "workers": [worker.settings() for worker in scripted],
         "port": 0,
         "audit_flush_seconds": 0.01,
     }

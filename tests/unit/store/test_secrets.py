@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.store.secrets import digest_of, is_well_formed, mint_key_id, mint_secret
+from app.store.secrets import digest_of, is_well_formed, mint_key_id, mint_secret, scrub
 
 PEPPER = b"pepper"
 
@@ -59,3 +59,9 @@ def test_one_wrong_character_anywhere_is_noticed(position: int, character: str) 
 @given(st.text(max_size=200))
 def test_no_text_makes_the_check_fail(text: str) -> None:
     assert not is_well_formed(text)
+
+
+def test_a_secret_in_the_wrong_field_is_not_written_down() -> None:
+    secret = mint_secret(b"pepper").secret
+    assert scrub(f"model {secret}!") == "model sk-qw-***!"
+    assert scrub("qwythos") == "qwythos"

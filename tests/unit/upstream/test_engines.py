@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.settings import Engine, WorkerSettings
-from app.upstream.engines import dialect_of, worker_body
+from app.upstream.engines import dialect_of, refuse_unsupported, worker_body
 
 FIELDS: dict[str, Any] = {
     "messages": [{"role": "user", "content": "hi"}],
@@ -96,6 +96,7 @@ def test_transformers_refuses_what_it_does_not_know_so_it_is_not_sent() -> None:
 def test_what_a_worker_cannot_do_is_refused(
     fields: dict[str, Any], settings: dict[str, Any], param: str
 ) -> None:
+    worker = WorkerSettings.model_validate({"url": "http://w:1"} | settings)
     with pytest.raises(InvalidRequest) as caught:
-        ask(fields=FIELDS | fields, **settings)
+        refuse_unsupported(dialect_of(worker), FIELDS | fields)
     assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
