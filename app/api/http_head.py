@@ -5,7 +5,7 @@ import re
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.errors import GatewayError
+from app.errors import GatewayError, Unavailable
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -14,6 +14,8 @@ MAX_PORT = 65_535
 
 # What an unencrypted load balancer's check may ask in HTTP/1.0 without saying Host.
 CHECKS = (b"/healthz", b"/readyz")
+
+FULL_RETRY_SECONDS = 2.0  # by then another replica has been found
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 
@@ -53,3 +55,10 @@ def refusal_bytes(error: GatewayError, request_id: str, date: RawHeaders) -> byt
     ]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return STATUS_LINE[error.status] + lines + b"\r\n" + body
+
+
+def too_many_connections() -> Unavailable:
+    return Unavailable(
+        "The gateway has too many connections. Please try again.",
+        retry_after_seconds=FULL_RETRY_SECONDS,
+    )

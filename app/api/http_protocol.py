@@ -26,6 +26,7 @@ from app.api.http_head import (
     MAX_URL_BYTES,
     is_host,
     refusal_bytes,
+    too_many_connections,
     without_upgrade,
 )
 from app.api.lingering import MAX_LINGER_BYTES, LingeringTransport
@@ -36,12 +37,10 @@ from app.errors import (
     MethodNotAllowed,
     NotHttp,
     RequestTimeout,
-    Unavailable,
     UrlTooLong,
 )
 from app.settings import Settings
 
-FULL_RETRY_SECONDS = 2.0  # by then another replica has been found
 # Connections above the limit are told so; above the limit and this share of it, cut.
 EXCESS_SHARE = 0.1
 
@@ -178,7 +177,7 @@ class HardenedProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         if self._excess and self.url != CHECKS[0]:  # full, but alive
-            self._reject(_full())
+            self._reject(too_many_connections())
         super().on_headers_complete()
         self._phase = Phase.BODY
 
@@ -313,9 +312,18 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def _arm_stall(self) -> None:
         if self._stall is None:
+            pending_bytes = self.transport.get_write_buffer_size()
             self._stall = self.loop.call_later(
-                self.settings.client_stall_seconds, self.transport.abort
+                self.settings.client_stall_seconds, self._stalled, pending_bytes
             )
+
+    def _stalled(self, pending_bytes: int) -> None:
+        """A client that took some of what was pending is slow, and not gone."""
+        self._stall = None
+        if self.transport.get_write_buffer_size() < pending_bytes:
+            self._arm_stall()
+        else:
+            self.transport.abort()
 
     def _arm_stall_if_pending(self) -> None:
         """A closing connection waits for its output to be taken: not for ever."""
@@ -343,7 +351,7 @@ class HardenedProtocol(HttpToolsProtocol):
         if answering:
             self.transport.abort()
             return
-        request_id = new_request_id()
+        request_id = self._request_id() or new_request_id()
         log.info("refused_at_edge", request_id=request_id, status=error.status, code=error.code)
         date = self.server_state.default_headers
         self.transport.write(refusal_bytes(error, request_id, date))
@@ -352,6 +360,12 @@ class HardenedProtocol(HttpToolsProtocol):
             self._lingering = LingeringTransport(self.transport, self.loop)
         self._arm_stall_if_pending()
         self._lingering.close()
+
+    def _request_id(self) -> str | None:
+        """Of a request whose body is awaited: its audit record carries the same."""
+        if self.cycle is None or self.cycle.response_complete:
+            return None
+        return self.cycle.scope["state"].get("request_id")
 
     def _close_after_response(self) -> None:
         self._lingering = LingeringTransport(self.transport, self.loop)
@@ -362,7 +376,8 @@ class HardenedProtocol(HttpToolsProtocol):
         """While the last answer is made."""
         self._discarded_bytes += size
         if self._discarded_bytes > MAX_LINGER_BYTES:
-            self.flow.pause_reading()
+            # Not paused: a connection that is not read does not tell that its client left.
+            self.transport.abort()
 
     def _close(self) -> None:
         self.transport.close()
@@ -374,13 +389,6 @@ class _Stop(Exception):
 
 
 _EXAMINED = frozenset((b"host", b"transfer-encoding", b"expect"))
-
-
-def _full() -> Unavailable:
-    return Unavailable(
-        "The gateway has too many connections. Please try again.",
-        retry_after_seconds=FULL_RETRY_SECONDS,
-    )
 
 
 def make_protocol(settings: Settings) -> type[HardenedProtocol]:
