@@ -37,6 +37,8 @@ CONTROL_STRINGS = (
     "<|repo_name|>",
     "<|file_sep|>",
 )
+# Each of the above holds one of these: three searches of a long text instead of one for each.
+HINTS = ("<|", "think>", "tool_")
 _BREAK = "\u200b"
 _PATTERN = re.compile("|".join(re.escape(string) for string in CONTROL_STRINGS))
 
@@ -47,8 +49,8 @@ def neutralise(values: Iterable[Any]) -> list[Any]:
 
 
 def neutralise_text(text: str) -> str:
-    # The search is ten times as fast as the pattern, and nearly always all that is needed.
-    if "<" not in text or not ("<|" in text or any(string in text for string in CONTROL_STRINGS)):
+    # A search is ten times as fast as the pattern, and nearly always all that is needed.
+    if "<" not in text or not any(hint in text for hint in HINTS):
         return text
     return _PATTERN.sub(lambda match: f"<{_BREAK}{match[0][1:]}", text)
 

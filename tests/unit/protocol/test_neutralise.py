@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.protocol.neutralise import CONTROL_STRINGS, neutralise, neutralise_text
+from app.protocol.neutralise import CONTROL_STRINGS, HINTS, neutralise, neutralise_text
 
 pieces = st.lists(st.sampled_from([*CONTROL_STRINGS, "<", "|", "im_", "a", " "]), max_size=8)
+
+
+@pytest.mark.parametrize("string", CONTROL_STRINGS)
+def test_every_control_string_is_found_by_its_hint(string: str) -> None:
+    assert any(hint in string for hint in HINTS)
+    assert neutralise_text(f"a {string} b") != f"a {string} b"
 
 
 @given(pieces.map("".join))
