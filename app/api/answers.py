@@ -41,7 +41,7 @@ class StreamedAnswer:
         self._settings = settings
         self._metrics = metrics
         self._loop = loop
-        self._writing = asyncio.Lock()  # the pulse and the answer take turns, by whole events
+        self._committing = asyncio.Lock()  # the pulse and the answer may both come first
         self._finishes: list[Finish] = []
         self._wrote_at = 0.0
         self._wrote_event_at = 0.0
@@ -102,17 +102,22 @@ class StreamedAnswer:
         await self._write(KEEP_ALIVE, event=False)
 
     async def _write(self, data: bytes, *, event: bool = True, last: bool = False) -> None:
-        async with self._writing:
+        """Whole events each time, so the pulse and the answer cannot mix within one."""
+        if not self.committed:
+            await self._commit()
+        self._wrote_at = self._loop.time()
+        if event:
+            self._wrote_event_at = self._wrote_at
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _commit(self) -> None:
+        async with self._committing:
             if not self.committed:
-                self.committed = True
-                self._wrote_event_at = self._loop.time()
                 await self._send(
                     {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                 )
-            self._wrote_at = self._loop.time()
-            if event:
-                self._wrote_event_at = self._wrote_at
-            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+                self._wrote_event_at = self._loop.time()
+                self.committed = True
 
 
 class FoldedAnswer:

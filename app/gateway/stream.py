@@ -24,7 +24,8 @@ log = structlog.get_logger()
 async def stream(
     upstream: Upstream, prepared: PreparedRequest, meter: Meter, inter_token_seconds: float
 ) -> AsyncGenerator[Sequence[Visible], None]:
-    """A batch for each read: all the events that it completed, or none but a sign of life.
+    """A batch for each read that completed events: all of these. The first one may be empty: it
+    says that the worker has begun.
 
     Raises UpstreamFailed where the worker errs, falls silent, sends what is not an answer, or ends
     without a finish reason: a quiet end is not a success.
@@ -39,6 +40,7 @@ async def stream(
     meter.reader = reader
     data = upstream.first
     heard = 0
+    begun = False
     while True:
         events = reader.feed(data) if data else reader.close()
         _note(events, meter)
@@ -46,14 +48,15 @@ async def stream(
             # The prefill is over with the first delta, not with the first comment or role.
             upstream.stream.heard() if heard else upstream.stream.expect(inter_token_seconds)
             heard = reader.deltas
-        if events or reader.failure is None:
+        if events or not (begun or reader.failure):
+            begun = True
             yield events
         if reader.failure is not None:
             log.warning(
                 "worker_stream_broken", worker=upstream.endpoint.name, reason=reader.failure
             )
             raise UpstreamFailed("The model server failed while it was answering.")
-        if reader.stopped_here:
+        if request.stop and reader.stopped_here:
             return
         if reader.done or not data:
             break
