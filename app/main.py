@@ -21,6 +21,7 @@ from app.audit.log import PostgresAuditLog
 from app.drain import Drain
 from app.gateway.pipeline import Gateway
 from app.limits.local import LocalLimits
+from app.protocol.sealed import Sealer, parse_sealing_keys
 from app.settings import Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> GatewayApp:
         title="Qwythos Gateway",
         version=__version__,
         description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
-        lifespan=_lifespan(settings, engine, pepper),
+        lifespan=_lifespan(settings, engine, pepper, _sealer(settings)),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # ours are behind a flood guard
@@ -93,7 +94,19 @@ def create_app(settings: Settings) -> GatewayApp:
     return app
 
 
-def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: ignore[no-untyped-def]
+def _sealer(settings: Settings) -> Sealer | None:
+    if settings.sealing_key is None:
+        return None
+    try:
+        keys = parse_sealing_keys(settings.sealing_key.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"GATEWAY_SEALING_KEY: {error}") from None
+    return Sealer(keys, seconds=settings.sealed_reasoning_seconds)
+
+
+def _lifespan(  # type: ignore[no-untyped-def]
+    settings: Settings, engine: AsyncEngine, pepper: bytes, sealer: Sealer | None
+):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Opened from top to bottom, closed from bottom to top."""
@@ -110,7 +123,8 @@ def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: 
                 clock=time.monotonic,
             )
             prober = Prober(pool, client, settings, metrics)
-            await prober.probe_all()
+            stack.push_async_callback(prober.close)
+            await prober.start()
             app.state.gateway = Gateway(
                 settings=settings,
                 pepper=pepper,
@@ -123,6 +137,7 @@ def _lifespan(settings: Settings, engine: AsyncEngine, pepper: bytes):  # type: 
                 limits=LocalLimits(time.monotonic),
                 audit=audit,
                 workers=Workers(pool, client, settings, metrics),
+                sealer=sealer,
                 metrics=metrics,
                 drain=app.state.drain,
                 clock=time.monotonic,

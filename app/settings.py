@@ -60,6 +60,14 @@ class Separation(StrEnum):
     INLINE = "inline"
 
 
+class WorkerCheck(StrEnum):
+    """What a worker's failing of the check means."""
+
+    REFUSE = "refuse"  # it is not ready
+    WARN = "warn"
+    OFF = "off"  # nothing is asked
+
+
 class WorkerSettings(BaseModel):
     """One inference server. A bare URL means vLLM with its reasoning and tool parsers on."""
 
@@ -152,18 +160,37 @@ class Settings(BaseSettings):
     inter_token_seconds: float = Field(default=60.0, gt=0)  # silence between tokens
     probe_seconds: float = Field(default=5.0, gt=0)  # between readiness probes of a worker
     probe_timeout_seconds: float = Field(default=5.0, gt=0)
+    # Does a worker split the thought off as its settings say? One that does not gets no request.
+    worker_check: WorkerCheck = WorkerCheck.REFUSE
+    worker_check_seconds: float = Field(default=120.0, gt=0)  # a busy worker queues it
+    worker_check_retry_seconds: float = Field(default=30.0, gt=0)  # it costs the worker an answer
 
     # -- generation
     default_output_tokens: int = Field(default=16_384, ge=1)  # the model card's, when absent
     max_choices: int = Field(default=4, ge=1, le=16)  # `n`
     max_messages: int = Field(default=10_000, ge=1)
     max_tools: int = Field(default=128, ge=0)  # OpenAI's own limit
+    # At 0.3 and below this model loops; a request that cold is sampled at the floor instead.
+    temperature_floor: float = Field(default=0.4, gt=0.3, le=2)
+
+    # -- the thought
+    max_thinking_tokens: int | None = Field(default=None, ge=1)  # of every key, beside its own
+    # What `reasoning_effort` may think; efforts that are not named here may think as they like.
+    thinking_tokens_by_effort: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=lambda: {"none": 64, "minimal": 256, "low": 1_024, "medium": 4_096}
+    )
+    # Text that comes before any thought is held until the worker is seen to split it off.
+    hold_characters: int = Field(default=64 * 1024, ge=1)  # 16,384 tokens of text
+    # A tool loop of one day; at most a year.
+    sealed_reasoning_seconds: float = Field(default=86_400.0, gt=0, le=366 * 86_400)
+    loop_repeats: int = Field(default=4, ge=3)  # of the same text in a row, and as many characters:
+    loop_thought_characters: int = Field(default=2_000, ge=200)  # two repeated paragraphs
+    loop_answer_characters: int = Field(default=8_000, ge=200)  # it may be asked to repeat a line
 
     # -- audit
     audit_flush_seconds: float = Field(default=0.25, gt=0)
-    audit_buffer_records: int = Field(
-        default=20_000, ge=1
-    )  # ~2 KiB each while the database is away
+    # ~2 KiB each while the database is away; one with the longest findings has 60 KiB.
+    audit_buffer_records: int = Field(default=20_000, ge=1)
     settle_seconds: float = Field(default=5.0, gt=0)  # time box for settle and audit at the end
 
     # -- logs

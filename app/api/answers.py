@@ -1,15 +1,14 @@
 """How a client receives an answer: as events while it is made, or folded at its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.types import Send
 
 from app.errors import GatewayError
-from app.protocol.answer import Visible
 from app.protocol.encode import KEEP_ALIVE, Encoder, Folder, encode_error
-from app.protocol.events import Finish, Usage
+from app.protocol.events import Usage, Visible
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -21,6 +20,7 @@ STREAM_HEADERS: RawHeaders = [
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 ]
 JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json")]
+ADJUSTED_HEADER = b"x-gateway-adjusted"
 
 
 class StreamedAnswer:
@@ -42,23 +42,22 @@ class StreamedAnswer:
         self._metrics = metrics
         self._loop = loop
         self._committing = asyncio.Lock()  # the pulse and the answer may both come first
-        self._finishes: list[Finish] = []
+        self._headers = STREAM_HEADERS
         self._wrote_at = 0.0
         self._wrote_event_at = 0.0
         self.committed = False
 
+    def adjusted(self, values: Mapping[str, float]) -> None:
+        self._headers = [*STREAM_HEADERS, *_adjusted(values)]
+
     async def send(self, events: Sequence[Visible]) -> None:
-        now, later = _without_finishes(events)
-        self._finishes += later
-        if self.committed and not now:
+        if self.committed and not events:
             return
         # The first write carries the role, so that the client sees that its answer has begun.
-        data = self._encoder.encode(now) if now else self._encoder.empty_delta()
-        await self._write(data)
+        await self._write(self._encoder.encode(events) if events else self._encoder.empty_delta())
 
-    async def finish(self, usage: Usage) -> None:
-        data = self._encoder.encode(self._finishes) + self._encoder.end(usage)
-        await self._write(data, last=True)
+    async def finish(self, usage: Usage, finishes: Mapping[int, str]) -> None:
+        await self._write(self._encoder.end(usage, finishes), last=True)
 
     async def fail(self, error: GatewayError) -> None:
         """Only once it was committed: the status is sent, so the error is an event."""
@@ -114,7 +113,7 @@ class StreamedAnswer:
         async with self._committing:
             if not self.committed:
                 await self._send(
-                    {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
+                    {"type": "http.response.start", "status": 200, "headers": self._headers}
                 )
                 self._wrote_event_at = self._loop.time()
                 self.committed = True
@@ -129,13 +128,17 @@ class FoldedAnswer:
         self._send = send
         self._folder = folder
         self._completion = completion
+        self._headers = JSON_HEADERS
+
+    def adjusted(self, values: Mapping[str, float]) -> None:
+        self._headers = [*JSON_HEADERS, *_adjusted(values)]
 
     async def send(self, events: Sequence[Visible]) -> None:
         self._folder.feed(events)
 
-    async def finish(self, usage: Usage) -> None:
-        body = self._folder.body(*self._completion, usage)
-        await send_whole(self._send, 200, JSON_HEADERS, body)
+    async def finish(self, usage: Usage, finishes: Mapping[int, str]) -> None:
+        body = self._folder.body(*self._completion, usage, finishes)
+        await send_whole(self._send, 200, self._headers, body)
 
     async def fail(self, error: GatewayError) -> None:
         raise AssertionError("a folded answer is never committed before its end")
@@ -151,8 +154,6 @@ async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) 
     await send({"type": "http.response.body", "body": body})
 
 
-def _without_finishes(events: Sequence[Visible]) -> tuple[Sequence[Visible], list[Finish]]:
-    finishes = [event for event in events if isinstance(event, Finish)]
-    if not finishes:
-        return events, finishes
-    return [event for event in events if not isinstance(event, Finish)], finishes
+def _adjusted(values: Mapping[str, float]) -> RawHeaders:
+    text = ", ".join(f"{name}={value}" for name, value in values.items())
+    return [(ADJUSTED_HEADER, text.encode("ascii"))] if text else []

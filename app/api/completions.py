@@ -20,7 +20,9 @@ from app.errors import ClientDisconnected, GatewayError
 from app.gateway.interruption import Interruption
 from app.gateway.meter import SHUTTING_DOWN
 from app.gateway.pipeline import Gateway, complete
+from app.protocol.encode import SECOND_THOUGHT_NAME, THOUGHT_NAME
 from app.protocol.request import ChatRequest
+from app.store.policy import Policy
 
 
 class Completions:
@@ -71,20 +73,26 @@ class CompletionCall:
             pass
         interruption.interrupt(ClientDisconnected("The client left before its answer was whole."))
 
-    def answer(self, request: ChatRequest) -> StreamedAnswer | FoldedAnswer:
+    def answer(self, request: ChatRequest, policy: Policy) -> StreamedAnswer | FoldedAnswer:
         surface = self._surface
+        names = (THOUGHT_NAME, SECOND_THOUGHT_NAME)[: 2 if policy.reasoning_content else 1]
         completion_id = surface.id_prefix + self.caller.request_id.removeprefix("req_")
         completion = (completion_id, int(self.caller.received_at), request.model)
         if request.stream:
             self._answer = StreamedAnswer(
                 self._send,
-                surface.encoder(*completion, n=request.n, include_usage=request.include_usage),
+                surface.encoder(
+                    *completion,
+                    n=request.n,
+                    include_usage=request.include_usage,
+                    thought_names=names,
+                ),
                 settings=self._gateway.settings,
                 metrics=self._gateway.metrics,
                 loop=asyncio.get_running_loop(),
             )
         else:
-            self._answer = FoldedAnswer(self._send, surface.folder(request.n), completion)
+            self._answer = FoldedAnswer(self._send, surface.folder(request.n, names), completion)
         return self._answer
 
     async def fail(self, error: GatewayError) -> None:

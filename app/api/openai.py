@@ -49,7 +49,8 @@ class ModelList(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 415, 429, 502, 503, 504)
+    status: {"model": ErrorResponse}
+    for status in (400, 401, 403, 404, 413, 415, 429, 502, 503, 504)
 }
 
 
@@ -72,15 +73,46 @@ class HotRoutes:
 
 
 async def create_chat_completion(request: ChatCompletionRequest) -> None:
-    """Create a chat completion. The model's thought is never part of the answer.
+    """Create a chat completion. The model's thought is never part of the answer's text.
 
-    Accepted without effect: `user`, `metadata`, `safety_identifier`, `prompt_cache_*`,
-    `reasoning_effort`, `verbosity`, and message `name`s. `stop` is applied to visible text.
+    **The thought.** An operator says for each key what its clients get of it: nothing, the text (in
+    `reasoning`), or a seal: `reasoning_details` with one entry of type `reasoning.encrypted`. Sent
+    back with its message in a tool loop, the thought goes on where it ended; those of turns before
+    the last user message are not used. `reasoning_effort` bounds the thought where the gateway's
+    settings give the effort a number of tokens.
+
+    **Tools** are functions. `tool_choice` may be `none`, `auto`, `required`, one function, or
+    `allowed_tools`: the model is told only of those. A call reaches the client if it names a tool
+    that may be called now and its arguments are JSON that fits the tool's schema; with
+    `parallel_tool_calls: false` at most one does. A key may be bound to certain tools: any other in
+    `tools` is refused (403, `tool_not_allowed`).
+
+    **Sampling.** `top_k`, `min_p` and `repetition_penalty` are taken beside OpenAI's fields, unless
+    the key may not set them (403, `parameter_not_allowed`). At a `temperature` of 0.3 and below the
+    model repeats itself without end: unless the key is exempt it is raised, or refused. What was
+    changed of a request, the header `x-gateway-adjusted` says. `stop` is applied to visible text;
+    `max_completion_tokens` wins over `max_tokens`, and counts the thought. Several choices (`n`)
+    are bounded by a setting.
+
+    **Accepted without effect**: `metadata`, `prompt_cache_key`, `prompt_cache_options`,
+    `prompt_cache_retention`, `safety_identifier`, `user`, `verbosity`; `strict` of functions and
+    schemas; `stream_options.include_obfuscation`; `name`, `annotations` and
+    `prompt_cache_breakpoint` in messages.
+
+    **Refused by name** (400, `unsupported_parameter`), but for null or what asks for nothing:
+    `audio`, `function_call`, `functions`, `logit_bias`, `logprobs`, `modalities`, `moderation`,
+    `prediction`, `service_tier`, `store`, `top_logprobs`, `web_search_options`; content that is not
+    text; custom tools; messages of role `function`.
     """
 
 
 async def create_completion(request: CompletionRequest) -> None:
-    """Create a completion: the prompt is asked as one user turn, and the thought kept."""
+    """Create a completion: the prompt is asked as one user turn, and the thought kept back, also
+    from keys that may see it elsewhere.
+
+    Accepted without effect: `user`. Refused by name, but for null or what asks for nothing:
+    `best_of`, `echo`, `logit_bias`, `logprobs`, `suffix`.
+    """
 
 
 def add_openai_routes(app: FastAPI) -> None:

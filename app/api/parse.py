@@ -11,15 +11,21 @@ from pydantic import ValidationError
 
 from app.api.validation import explain
 from app.api.wire import (
+    AllowedToolsChoice,
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
+)
+from app.api.wire_messages import (
+    AssistantMessage,
+    FunctionMessage,
     SystemMessage,
     UserMessage,
     joined,
 )
+from app.api.wire_values import MAX_DEPTH, within_depth
 from app.errors import InvalidRequest
-from app.protocol.request import ChatRequest, Json
+from app.protocol.request import ChatRequest, Json, SentThought
 from app.settings import Settings
 
 Wire = TypeVar("Wire", bound=GenerationRequest)
@@ -29,7 +35,7 @@ MAX_METADATA_PAIRS = 16  # OpenAI's limit
 MAX_PARTS = 1_000  # of one message; they are joined anyway
 MAX_STOP_CHARACTERS = 256  # each is held back until it is decided
 MAX_SCHEMA_BYTES = 256 * 1024  # of all tools, or of a response format: the engine compiles it
-MAX_DEPTH = 64  # of nested JSON in a schema; hostile ones go deeper
+MAX_REASONING_DETAILS = 64  # of one message; we send one, OpenRouter one for each block
 
 SAMPLING_FIELDS = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
@@ -40,12 +46,17 @@ SAMPLING_FIELDS = (
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
     wire = _validated(ChatCompletionRequest, body, settings)
+    messages, thoughts = _messages(wire)
+    tools = _tools(wire)
+    tool_choice, allowed = _tool_choice(wire)
     return replace(
         _generation(wire, len(body), settings),
-        messages=_messages(wire),
+        messages=messages,
+        thoughts=thoughts,
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
-        tools=_tools(wire),
-        tool_choice=_tool_choice(wire),
+        tools=tools,
+        tool_choice=tool_choice,
+        allowed_tools=allowed,
         parallel_tool_calls=wire.parallel_tool_calls,
         response_format=_response_format(wire),
         reasoning_effort=wire.reasoning_effort,
@@ -57,7 +68,7 @@ def parse_completion(body: bytes, settings: Settings) -> ChatRequest:
     the model without the template that opens its thought."""
     wire = _validated(CompletionRequest, body, settings)
     request = _generation(wire, len(body), settings)
-    return replace(request, messages=({"role": "user", "content": wire.prompt},))
+    return replace(request, chat=False, messages=({"role": "user", "content": wire.prompt},))
 
 
 def _validated(model: type[Wire], body: bytes, settings: Settings) -> Wire:
@@ -83,6 +94,7 @@ def _refuse_crowds(body: Json, settings: Settings) -> None:
     limits: list[tuple[str, object, int]] = [
         ("messages", messages, settings.max_messages),
         ("tools", body.get("tools"), settings.max_tools),
+        (_ALLOWED, _allowed_in(body), settings.max_tools),
         ("stop", body.get("stop"), MAX_STOP_SEQUENCES),
         ("metadata", body.get("metadata"), MAX_METADATA_PAIRS),
     ]
@@ -91,10 +103,25 @@ def _refuse_crowds(body: Json, settings: Settings) -> None:
             raise _invalid(param, f"must have at most {most} items")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict):
-            for field, most in (("content", MAX_PARTS), ("tool_calls", settings.max_tools)):
+            for field, most in (
+                ("content", MAX_PARTS),
+                ("tool_calls", settings.max_tools),
+                ("reasoning_details", MAX_REASONING_DETAILS),
+            ):
                 items = message.get(field)
                 if isinstance(items, list) and len(items) > most:
                     raise _invalid(f"messages[{index}].{field}", f"must have at most {most} items")
+
+
+_ALLOWED = "tool_choice.allowed_tools.tools"
+
+
+def _allowed_in(body: Json) -> object:
+    """What stands at `_ALLOWED`, if anything does."""
+    value: object = body
+    for name in _ALLOWED.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) -> ChatRequest:
@@ -118,25 +145,28 @@ def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) ->
     )
 
 
-def _messages(wire: ChatCompletionRequest) -> tuple[Json, ...]:
+def _messages(wire: ChatCompletionRequest) -> tuple[tuple[Json, ...], tuple[SentThought, ...]]:
     """System texts first, as one: the template raises on a system message anywhere else."""
-    system: list[str] = []
-    rest: list[Json] = []
+    system = [joined(m.content) for m in wire.messages if isinstance(m, SystemMessage)]
+    rebuilt: list[Json] = []
+    if system:
+        rebuilt.append({"role": "system", "content": "\n\n".join(system)})
+    thoughts: list[SentThought] = []
     users = 0
     for index, message in enumerate(wire.messages):
-        if isinstance(message, SystemMessage):
-            system.append(joined(message.content))
+        if isinstance(message, SystemMessage | FunctionMessage):  # the latter was refused already
             continue
         users += isinstance(message, UserMessage)
+        if isinstance(message, AssistantMessage) and (message.seals or message.thought):
+            at = len(rebuilt)
+            thoughts.append(SentThought(at, index, message.seals, message.thought))
         try:
-            rest.append(message.rebuilt())
+            rebuilt.append(message.rebuilt())
         except ValueError as error:
             raise _invalid(f"messages[{index}].tool_calls", f"arguments {error}") from None
     if not users:
         raise _invalid("messages", "must contain at least one message with role 'user'")
-    if system:
-        rest.insert(0, {"role": "system", "content": "\n\n".join(system)})
-    return tuple(rest)
+    return tuple(rebuilt), tuple(thoughts)
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -157,18 +187,29 @@ def _tools(wire: ChatCompletionRequest) -> tuple[Json, ...]:
     return tools
 
 
-def _tool_choice(wire: ChatCompletionRequest) -> str | Json | None:
+def _tool_choice(
+    wire: ChatCompletionRequest,
+) -> tuple[str | Json | None, frozenset[str] | None]:
+    """The choice as workers know it, and the names to which it narrows the tools."""
     choice = wire.tool_choice
     if choice is None or choice in ("none", "auto"):
-        return choice if isinstance(choice, str) else None
+        return choice if isinstance(choice, str) else None, None
     if not wire.tools:
         raise _invalid("tool_choice", "is only allowed when 'tools' are given")
     if isinstance(choice, str):
-        return choice
+        return choice, None
+    known = {tool.function.name for tool in wire.tools}
+    if isinstance(choice, AllowedToolsChoice):
+        names = [tool.function.name for tool in choice.allowed_tools.tools]
+        for index, name in enumerate(names):
+            if name not in known:
+                at = f"{_ALLOWED}[{index}].function.name"
+                raise _invalid(at, f"'{name}' is not among the tools")
+        return choice.allowed_tools.mode, frozenset(names)
     name = choice.function.name
-    if name not in (tool.function.name for tool in wire.tools):
+    if name not in known:
         raise _invalid("tool_choice", f"names '{name}', which is not among the tools")
-    return {"type": "function", "function": {"name": name}}
+    return {"type": "function", "function": {"name": name}}, None
 
 
 def _response_format(wire: ChatCompletionRequest) -> Json | None:
@@ -180,18 +221,10 @@ def _response_format(wire: ChatCompletionRequest) -> Json | None:
 
 
 def _bounded(param: str, value: object) -> None:
-    if not _within_depth(value, MAX_DEPTH):
+    if not within_depth(value, MAX_DEPTH):
         raise _invalid(param, f"must not be nested deeper than {MAX_DEPTH} levels")
     if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
         raise _invalid(param, f"must not exceed {MAX_SCHEMA_BYTES} bytes")
-
-
-def _within_depth(value: object, depth: int) -> bool:
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if not isinstance(value, list | tuple):
-        return True
-    return depth > 0 and all(_within_depth(inner, depth - 1) for inner in value)
 
 
 def _invalid(param: str, reason: str) -> InvalidRequest:

@@ -1,6 +1,6 @@
 """The routes that complete: what each reads and writes. The pipeline between is the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.api.parse import parse_chat, parse_completion
@@ -16,7 +16,7 @@ class Surface:
     id_prefix: str
     parse: Callable[[bytes, Settings], ChatRequest]
     encoder: Callable[..., Encoder]
-    folder: Callable[[int], Folder]
+    folder: Callable[[int, Sequence[str]], Folder]
 
 
 CHAT = Surface("/v1/chat/completions", "chatcmpl-", parse_chat, ChatEncoder, ChatFolder)

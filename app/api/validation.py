@@ -35,6 +35,10 @@ def explain_one(loc: Sequence[int | str], kind: str, message: str) -> InvalidReq
             param=param,
             code="unsupported_parameter",
         )
+    if kind == "unsupported":  # a kind of it, named in the message
+        return InvalidRequest(
+            f"Invalid value for '{param}': {message}.", param=param, code="unsupported_parameter"
+        )
     if kind == "invalid_role":
         param = f"{param}.role"
     reason = message.removeprefix("Value error, ").removeprefix("Input ")
@@ -47,7 +51,9 @@ def explain_one(loc: Sequence[int | str], kind: str, message: str) -> InvalidReq
 
 
 # Their only accepted value asks for nothing, so another is a wish that we do not fulfil.
-_ONLY_OFF = frozenset({"best_of", "echo", "logprobs", "modalities[0]", "service_tier", "store"})
+_ONLY_OFF = frozenset(
+    {"best_of", "echo", "logprobs", "modalities[0]", "modalities[1]", "service_tier", "store"}
+)
 
 
 def param_of(loc: Sequence[int | str]) -> str:

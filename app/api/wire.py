@@ -6,156 +6,17 @@ refused too.
 
 from typing import Annotated, Literal
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
+from app.api.wire_messages import Message
+from app.api.wire_values import FunctionType, Label, Name, Strict, shape
 from app.errors import InvalidRequest
-from app.protocol.neutralise import neutralise
 from app.protocol.request import Json
-
-MAX_LABEL_CHARACTERS = 512  # `user`, `metadata` values and the like: identifiers, not documents
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-Label = Annotated[str, Field(max_length=MAX_LABEL_CHARACTERS)]
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-
-
-# -- messages
-
-
-class TextPart(_Strict):
-    type: Literal["text"]
-    text: str
-    prompt_cache_breakpoint: Json | None = None
-
-
-def _shape(value: object) -> str:
-    return "<parts>" if isinstance(value, list) else "<text>"
-
-
-Content = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
-    Discriminator(_shape),
-]
-
-
-def joined(content: "str | list[TextPart] | None") -> str:
-    # Joined, so that a control string cannot hide in the seam between two parts.
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(part.text for part in content)
-
-
-class SystemMessage(_Strict):
-    """`developer` is OpenAI's newer name for it; the template knows only `system`."""
-
-    role: Literal["system", "developer"]
-    content: Content
-    name: Label | None = None
-
-
-class UserMessage(_Strict):
-    role: Literal["user"]
-    content: Content
-    name: Label | None = None
-
-    def rebuilt(self) -> Json:
-        return {"role": "user", "content": joined(self.content)}
-
-
-class CalledFunction(_Strict):
-    name: Name
-    arguments: str
-
-    def rebuilt(self) -> Json:
-        """As an object again: what is written in escapes is text like any other from then on."""
-        try:
-            arguments = orjson.loads(self.arguments or "{}")
-        except orjson.JSONDecodeError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            # vLLM would show the model an empty call instead: another history than the client's.
-            raise ValueError("must be a JSON object, as text")
-        (harmless,) = neutralise([arguments])
-        # As it was sent where nothing had to change: the same text every turn hits the cache.
-        text = self.arguments if harmless == arguments else orjson.dumps(harmless).decode()
-        return {"name": self.name, "arguments": text or "{}"}
-
-
-class ToolCall(_Strict):
-    id: Label
-    index: int | None = None  # left over where a client kept a stream's deltas
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class AssistantMessage(_Strict):
-    """Thoughts that a client sends back are accepted and dropped: the template strips them too."""
-
-    role: Literal["assistant"]
-    content: Content | None = None
-    refusal: str | None = None
-    name: Label | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    annotations: list[Json] | None = None
-    audio: None = None
-    function_call: None = None
-
-    def rebuilt(self) -> Json:
-        message: Json = {"role": "assistant", "content": joined(self.content)}
-        if self.tool_calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": call.function.rebuilt()}
-                for call in self.tool_calls
-            ]
-        return message
-
-
-class ToolMessage(_Strict):
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: Label
-    name: Label | None = None
-
-    def rebuilt(self) -> Json:
-        return {
-            "role": "tool",
-            "content": joined(self.content),
-            "tool_call_id": self.tool_call_id,
-        }
-
-
-def _role(value: object) -> str | None:
-    if not isinstance(value, dict):
-        return "<user>"  # whose own error says that it must be an object
-    role = value.get("role")
-    return {"developer": "<system>"}.get(role, f"<{role}>") if isinstance(role, str) else None
-
-
-Message = Annotated[
-    Annotated[SystemMessage, Tag("<system>")]
-    | Annotated[UserMessage, Tag("<user>")]
-    | Annotated[AssistantMessage, Tag("<assistant>")]
-    | Annotated[ToolMessage, Tag("<tool>")],
-    Discriminator(
-        _role,
-        custom_error_type="invalid_role",
-        custom_error_message="role must be 'system', 'developer', 'user', 'assistant' or 'tool'",
-    ),
-]
-
 
 # -- tools and formats
 
 
-class Function(_Strict):
+class Function(Strict):
     name: Name
     description: str | None = None
     parameters: Json | None = None
@@ -173,39 +34,55 @@ class Function(_Strict):
         }
 
 
-class Tool(_Strict):
-    type: Literal["function"]
+class Tool(Strict):
+    type: FunctionType
     function: Function
 
 
-class NamedFunction(_Strict):
+class NamedFunction(Strict):
     name: Name
 
 
-class NamedTool(_Strict):
-    type: Literal["function"]
+class NamedTool(Strict):
+    type: FunctionType
     function: NamedFunction
 
 
+class AllowedTools(Strict):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, fail_fast=True)]
+
+
+class AllowedToolsChoice(Strict):
+    """Some of the tools; the model is told of no others."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 def _choice_shape(value: object) -> str:
-    return "<mode>" if isinstance(value, str) else "<named>"
+    if isinstance(value, str):
+        return "<mode>"
+    allowed = isinstance(value, dict) and value.get("type") == "allowed_tools"
+    return "<allowed>" if allowed else "<named>"
 
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
-    | Annotated[NamedTool, Tag("<named>")],
+    | Annotated[NamedTool, Tag("<named>")]
+    | Annotated[AllowedToolsChoice, Tag("<allowed>")],
     Discriminator(_choice_shape),
 ]
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Strict):
     name: Name
     description: str | None = None
     schema_: Json | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
@@ -226,11 +103,11 @@ class ResponseFormat(_Strict):
 
 Stop = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[str], Field(fail_fast=True), Tag("<parts>")],
-    Discriminator(_shape),
+    Discriminator(shape),
 ]
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # never added here, so both values hold
 
@@ -238,7 +115,7 @@ class StreamOptions(_Strict):
 # -- the request
 
 
-class GenerationRequest(_Strict):
+class GenerationRequest(Strict):
     """What the completion routes share."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -274,6 +151,10 @@ class ChatCompletionRequest(GenerationRequest):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    # How much may be thought; the gateway's settings say how many tokens each is.
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
 
     # accepted, without effect
     safety_identifier: Label | None = None
@@ -281,16 +162,13 @@ class ChatCompletionRequest(GenerationRequest):
     prompt_cache_retention: Label | None = None
     prompt_cache_options: Json | None = None
     metadata: dict[Label, Label] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
     verbosity: Literal["low", "medium", "high"] | None = None
+
+    # known, and refused by name: only null, or what asks for nothing, passes
+    logprobs: Literal[False] | None = None
+    modalities: list[Literal["text"]] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
-    modalities: list[Literal["text"]] | None = None
-    logprobs: Literal[False] | None = None
-
-    # known, and refused by name: only null passes
     audio: None = None
     function_call: None = None
     functions: None = None

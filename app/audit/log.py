@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain, islice
 
 import structlog
@@ -15,10 +16,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.records import AuditIntent, AuditOutcome
-from app.audit.writer import Batch, BatchRefused, write_batch
+from app.audit.writer import Batch, BatchRefused, bounded_findings, write_batch
 from app.telemetry.metrics import Metrics
 
-MAX_BATCH_RECORDS = 1000  # of each kind; below 1 MB of JSON
+# Of each kind; below 1 MB of JSON, and below 17 MB if all of them had the longest findings.
+MAX_BATCH_RECORDS = 1000
 FIRST_RETRY_SECONDS = 0.25
 MAX_REASON_CHARACTERS = 300
 MAX_RETRY_SECONDS = 5.0  # so long after its return, at most, is the database noticed
@@ -73,6 +75,8 @@ class PostgresAuditLog:
         ):
             self._lose(1)
             return
+        if record.findings:  # bounded before they wait
+            record = replace(record, findings=bounded_findings(record.findings))
         self._outcomes[record.request_id] = record
         self._waiting.set()
 

@@ -50,6 +50,8 @@ class AuditOutcome:
     usage: Usage = field(default_factory=Usage)
     time_to_first_token_seconds: float | None = None
     duration_seconds: float = 0.0
+    # What was done to the request and its answer, and why: names and counts, no text of either.
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 class AuditLog(Protocol):

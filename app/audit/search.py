@@ -11,7 +11,9 @@ from app.audit.records import Outcome
 from app.store.tables import audit_records
 from app.store.transaction import in_transaction
 
-MAX_RECORDS = 10_000  # ~1 KiB each in memory; a whole log is exported, not searched
+# ~1 KiB each in memory, and some 60 KiB with the longest findings; a whole log is exported, not
+# searched.
+MAX_RECORDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class AuditRow:
     usage_exact: bool | None
     time_to_first_token_seconds: float | None
     duration_seconds: float | None
+    findings: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Audit records into Postgres: a batch is one statement, whatever its size.
 
 The records travel as two JSON documents, made straight from the dataclasses: the database takes
-them apart, at a tenth of what it costs us to build a row of 25 values. The statement merges: intent
+them apart, at a tenth of what it costs us to build a row of 26 values. The statement merges: intent
 and outcome of a request become one row in whatever order and however often they arrive, so a batch
 whose fate is unknown is simply written again.
 """
@@ -22,6 +22,10 @@ _REFUSED = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ESCAPED_NUL = b"\\u0000"
 _INT64 = 2**63
+
+# An answer with its two rescues has 10 KiB at most, where each refused as many calls as are listed.
+MAX_FINDINGS_BYTES = 16 * 1024
+_TRUNCATED = {"truncated": True}
 
 # SQLSTATE classes that say that the data is at fault, not the database: data exception, and
 # integrity constraint violation.
@@ -73,6 +77,22 @@ async def write_batch(engine: AsyncEngine, batch: Batch) -> None:
         raise
 
 
+def bounded_findings(findings: dict[str, Any]) -> dict[str, Any]:
+    """As plain JSON values, or `{"truncated": true}` where their text passes MAX_FINDINGS_BYTES.
+
+    Plain, because the names of our enumerations are no keys to a quick encoder of JSON: one record
+    with such a key would make its whole batch slow.
+    """
+    try:
+        text = orjson.dumps(findings, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        text = orjson.dumps(_clean(findings), default=repr, option=orjson.OPT_NON_STR_KEYS)
+    if len(text) > MAX_FINDINGS_BYTES:
+        return _TRUNCATED
+    plain: dict[str, Any] = orjson.loads(text)
+    return plain
+
+
 def _document(values: Sequence[AuditIntent] | Sequence[AuditOutcome]) -> str:
     """A JSON array with nothing in it that Postgres refuses in text or `jsonb`."""
     try:
@@ -109,7 +129,7 @@ INSERT INTO audit_records AS kept (
     client_ip, user_agent, client_request_id,
     outcome, status, error_code, finish_reason, worker, attempts,
     prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, usage_exact,
-    time_to_first_token_seconds, duration_seconds
+    time_to_first_token_seconds, duration_seconds, findings
 )
 SELECT
     request_id,
@@ -122,7 +142,7 @@ SELECT
     (o.usage->>'prompt_tokens')::bigint, (o.usage->>'completion_tokens')::bigint,
     (o.usage->>'reasoning_tokens')::bigint, (o.usage->>'cached_tokens')::bigint,
     (o.usage->>'exact')::boolean,
-    o.time_to_first_token_seconds, o.duration_seconds
+    o.time_to_first_token_seconds, o.duration_seconds, coalesce(o.findings, '{}')
 FROM json_to_recordset($1::text::json) AS i (
     request_id text, received_at float8, route text, key_id text, tenant text, model text,
     stream boolean, body_bytes bigint, parameters jsonb, client_ip text, user_agent text,
@@ -131,7 +151,7 @@ FROM json_to_recordset($1::text::json) AS i (
 FULL JOIN json_to_recordset($2::text::json) AS o (
     request_id text, outcome text, status integer, error_code text, finish_reason text,
     worker text, attempts integer, usage json, time_to_first_token_seconds float8,
-    duration_seconds float8
+    duration_seconds float8, findings jsonb
 ) USING (request_id)
 ON CONFLICT (request_id) DO UPDATE SET
 """
@@ -152,4 +172,9 @@ _MERGE = _INSERT + ",\n".join(
         for name in _OF_INTENT
     ]
     + [f"{name} = coalesce(excluded.{name}, kept.{name})" for name in _OF_OUTCOME]
+    # Never null, so it cannot say itself whether an outcome came with it.
+    + [
+        "findings = CASE WHEN excluded.outcome IS NULL THEN kept.findings"
+        " ELSE excluded.findings END"
+    ]
 )

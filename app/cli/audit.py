@@ -90,7 +90,10 @@ def show(*, request_id: str, as_json: bool) -> None:
         click.echo(fields(_readable(record).items()))
 
 
-_HEAD = ("TIME", "REQUEST", "STATUS", "OUTCOME", "TENANT", "KEY", "MODEL", "IN", "OUT", "SECONDS")
+_HEAD = (
+    "TIME", "REQUEST", "STATUS", "OUTCOME", "TENANT", "KEY", "MODEL", "IN", "OUT", "SECONDS",
+    "FINDINGS",
+)  # fmt: skip
 _MODEL_CHARACTERS = 24  # the end tells models apart; their owner's name comes first
 
 
@@ -110,6 +113,7 @@ def _cells(record: AuditRow) -> tuple[object, ...]:
         record.prompt_tokens,
         record.completion_tokens,
         None if seconds is None else f"{seconds:.2f}",
+        ",".join(sorted(record.findings)) or None,
     )
 
 
@@ -117,6 +121,7 @@ def _readable(record: AuditRow) -> dict[str, object]:
     return asdict(record) | {
         "received_at": _time(record.received_at),
         "parameters": json.dumps(record.parameters, sort_keys=True),
+        "findings": json.dumps(record.findings, sort_keys=True),
     }
 
 

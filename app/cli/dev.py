@@ -2,16 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
+from app.embedded.dev_secrets import dev_pepper, dev_sealing_key
 from app.embedded.errors import EmbeddedError
-from app.embedded.pepper import dev_pepper
 from app.embedded.postgres import embedded_postgres
 from app.embedded.worker import EmbeddedWorker, embedded_worker
 from app.main import create_app
@@ -104,7 +105,9 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         given: dict[str, object] = {}
         if settings.key_pepper is None:
-            given["key_pepper"] = _pepper(settings)
+            given["key_pepper"] = _kept(dev_pepper, settings)
+        if settings.sealing_key is None:
+            given["sealing_key"] = _kept(dev_sealing_key, settings)
         if settings.database_url is None:
             given["database_url"] = await stack.enter_async_context(
                 embedded_postgres(settings.home)
@@ -124,9 +127,9 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(complete, model)
 
 
-def _pepper(settings: Settings) -> str:
+def _kept(secret: Callable[[Path], str], settings: Settings) -> str:
     try:
-        return dev_pepper(settings.home)
+        return secret(settings.home)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise EmbeddedError(

@@ -1,7 +1,7 @@
-"""`gateway keys`: issue, list, revoke and rotate API keys."""
+"""`gateway keys`: issue, list, show, revoke and rotate API keys."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import click
 from pydantic import ValidationError
@@ -10,44 +10,35 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import on_database
 from app.cli.durations import duration
 from app.cli.errors import BadUsage
+from app.cli.policy_options import PolicyOptions, policy_lines, policy_of, policy_options, reason
 from app.cli.table import fields, table
-from app.embedded.pepper import dev_pepper
+from app.embedded.dev_secrets import dev_pepper
 from app.settings import Settings, SettingsError
 from app.store.api_key import DEFAULT_TENANT, KeyDraft, KeyRecord
 from app.store.key_records import MAX_GRACE_SECONDS, MAX_PAGE_KEYS, KeyRecords
 from app.store.key_view import KeyView, issued_view, view
 from app.store.keys import IssuedKey, KeyStore
-from app.store.policy import Policy
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 STORE_IT_NOW = "Store the secret now: it is not shown again."
 
 
-class DraftOptions(TypedDict):
+class DraftOptions(PolicyOptions):
     name: str
     tenant: str
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
-    max_output_tokens: int | None
-    model: tuple[str, ...]
     expires_in: timedelta | None
 
 
 @click.group()
 def keys() -> None:
-    """Issue, list, revoke and rotate API keys."""
+    """Issue, list, show, revoke and rotate API keys."""
 
 
 @keys.command("create")
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose key it is.")
-@click.option("--rpm", type=int, help="Requests a minute.")
-@click.option("--tpm", type=int, help="Tokens a minute, of prompts and answers.")
-@click.option("--concurrency", type=int, help="Requests at a time.")
-@click.option("--max-output-tokens", type=int, help="Longest answer, with its thought.")
-@click.option("--model", multiple=True, help="A model it may use; give more than one if need be.")
 @click.option("--expires-in", type=duration(shortest=timedelta(seconds=1)), help="As in 12h, 30d.")
+@policy_options
 @as_json
 def create_key(*, as_json: bool, **options: Unpack[DraftOptions]) -> None:
     """Issue a key and print its secret, once."""
@@ -75,6 +66,24 @@ def list_keys(*, tenant: str | None, as_json: bool) -> None:
     else:
         head = ("ID", "NAME", "TENANT", "STATE", "CREATED", "EXPIRES", "SECRETS")
         click.echo(table(head, (_row(key) for key in found)))
+
+
+@keys.command("show")
+@click.argument("key_id", metavar="ID")
+@as_json
+def show_key(key_id: str, *, as_json: bool) -> None:
+    """Show a key with its policy. Its secrets are not known to anyone."""
+    key = view(on_database(lambda engine, _: KeyRecords(engine).get(key_id)))
+    if as_json:
+        click.echo(key.model_dump_json())
+        return
+    click.echo(fields(_readable(key)))
+    click.echo("policy")
+    lines = policy_lines(key.policy)
+    for name, value in lines:
+        click.echo(f"  {name}: {value}")
+    if not lines:
+        click.echo("  as the gateway's settings say")
 
 
 @keys.command("revoke")
@@ -107,32 +116,17 @@ def rotate_key(key_id: str, *, grace: timedelta, as_json: bool) -> None:
 
 def _draft(options: DraftOptions) -> KeyDraft:
     expires_in = options["expires_in"]
+    policy = policy_of(options)
     try:
         return KeyDraft(
             name=options["name"],
             tenant=options["tenant"],
             expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
-            policy=Policy(
-                models=options["model"] or None,
-                max_output_tokens=options["max_output_tokens"],
-                requests_per_minute=options["rpm"],
-                tokens_per_minute=options["tpm"],
-                concurrency=options["concurrency"],
-            ),
+            policy=policy,
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        option = _OPTIONS.get(str(first["loc"][-1]), str(first["loc"][0]))
-        reason = str(first["msg"])
-        raise BadUsage(f"--{option}: {reason[0].lower()}{reason[1:]}") from None
-
-
-_OPTIONS = {
-    "requests_per_minute": "rpm",
-    "tokens_per_minute": "tpm",
-    "max_output_tokens": "max-output-tokens",
-    "concurrency": "concurrency",
-}
+        option = error.errors(include_url=False, include_input=False)[0]["loc"][0]
+        raise BadUsage(f"--{option}: {reason(error)}") from None
 
 
 def _store(engine: AsyncEngine, settings: Settings) -> KeyStore:
@@ -186,6 +180,23 @@ def _print_issued(issued: IssuedKey, *, as_json: bool) -> None:
     ]
     click.echo(fields(rows))
     click.echo(STORE_IT_NOW)
+
+
+def _readable(key: KeyView) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("id", key.id),
+        ("name", key.name),
+        ("tenant", key.tenant),
+        ("state", _state(key)),
+        ("created", _day(key.created_at)),
+        ("expires", _day(key.expires_at) or "never"),
+    ]
+    if key.revoked_at is not None:
+        rows.append(("revoked", _day(key.revoked_at)))
+    for secret in key.secrets:
+        end = _day(secret.expires_at)
+        rows.append(("secret", secret.hint if end is None else f"{secret.hint} until {end}"))
+    return rows
 
 
 def _row(key: KeyView) -> tuple[object, ...]:

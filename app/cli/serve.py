@@ -19,8 +19,8 @@ from app.store.schema import schema_is_current
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
 
-# Names that are fixed already, for what is to come.
-WITHOUT_EFFECT = {"redis_url", "sealing_key"}
+# A name that is fixed already, for what is to come.
+WITHOUT_EFFECT = {"redis_url"}
 
 log = structlog.get_logger()
 

@@ -1,6 +1,9 @@
 """What the audit log is told."""
 
+from typing import Any
+
 from app.audit.records import AuditIntent, AuditOutcome
+from app.errors import Forbidden
 from app.gateway.meter import Meter
 from app.store.secrets import scrub
 
@@ -48,7 +51,34 @@ def outcome_of(meter: Meter) -> AuditOutcome:
         usage=meter.usage,
         time_to_first_token_seconds=meter.time_to_first_token_seconds,
         duration_seconds=meter.duration_seconds,
+        findings=findings_of(meter),
     )
+
+
+def findings_of(meter: Meter) -> dict[str, Any]:
+    """What was done to the request and to its answer, and why; no text of either."""
+    found: dict[str, Any] = {}
+    if meter.prepared is not None and meter.prepared.adjusted:
+        found["adjusted"] = dict(meter.prepared.adjusted)
+    if isinstance(meter.error, Forbidden):
+        found["refused"] = {"param": meter.error.param, "message": meter.error.message}
+    for reader in meter.readers:
+        of = reader.findings
+        if of.hidden:
+            hidden = found.setdefault("hidden", {})
+            for where, times in of.hidden.items():
+                hidden[where] = hidden.get(where, 0) + times
+        if of.refused_calls:
+            found.setdefault("refused_calls", []).extend(
+                {"name": call.name, "reason": call.reason} for call in of.refused_calls
+            )
+        if of.stopped is not None:
+            found["stopped"] = of.stopped
+        if of.shown_too_early:
+            found["shown_too_early"] = found.get("shown_too_early", 0) + of.shown_too_early
+    if meter.rescues:
+        found["rescues"] = list(meter.rescues)
+    return found
 
 
 def _claim(value: str | None) -> str | None:

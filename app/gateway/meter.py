@@ -7,15 +7,18 @@ line are made from it.
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from app.audit.records import Outcome
 from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
-from app.gateway.types import Caller, PreparedRequest, Principal
+from app.gateway.types import Caller, PreparedRequest, Principal, Rescue
 from app.limits.local import Reservation
-from app.protocol.answer import AnswerReader, Visible
-from app.protocol.events import Finish, Usage
+from app.protocol.answer import AnswerReader
+from app.protocol.events import Usage, Visible
 from app.protocol.request import ChatRequest
+from app.settings import Engine
 from app.store.secrets import scrub
+from app.upstream.endpoint import Endpoint
 
 SHUTTING_DOWN = "server_shutting_down"
 MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
@@ -36,16 +39,20 @@ class Meter:
     taken: bool = False  # a worker has the request, and may have worked on it
     first_token_at: float | None = None
     last_token_at: float | None = None
-    reader: AnswerReader | None = None
-    finish_reason: str | None = None
+    engine: Engine | None = None
+    worker_continues: bool = False  # it can go on with an answer that was begun
+    readers: list[AnswerReader] = field(default_factory=list)  # one for each try
+    rescues: list[Rescue] = field(default_factory=list)
     error: GatewayError | None = None
     ended_at: float | None = None
     # Seconds between delivered batches; an array, as an answer may have 16,384 of them.
     token_gaps: "array[float]" = field(default_factory=lambda: array("d"))
 
-    def ask(self, worker: str) -> None:
+    def ask(self, endpoint: Endpoint) -> None:
         """A worker is about to be asked."""
-        self.worker = worker
+        self.worker = endpoint.name
+        self.engine = endpoint.settings.engine
+        self.worker_continues = endpoint.dialect.continues
         self.attempts += 1
         self.taken = True
         if self.asked_at is None:
@@ -57,7 +64,7 @@ class Meter:
 
     def delivered(self, events: Sequence[Visible]) -> None:
         """These went to the client; it is tokens that are timed."""
-        if not events or isinstance(events[0], Finish):
+        if not events:
             return
         now = self.clock()
         if self.last_token_at is None:
@@ -75,9 +82,20 @@ class Meter:
         """Nothing, if no worker took the request; the worker's count, or ours, if one did."""
         if not self.taken or self.prepared is None:
             return Usage()
-        if self.reader is None:
+        if not self.readers:
             return Usage(self.prepared.prompt_tokens)
-        return self.reader.usage(self.prepared.prompt_tokens)
+        first, *more = (reader.usage(self.prepared.prompt_tokens) for reader in self.readers)
+        return reduce(Usage.followed_by, more, first)
+
+    @property
+    def finishes(self) -> dict[int, str]:
+        """The finish reasons of the last try, by choice."""
+        return self.readers[-1].finishes if self.readers else {}
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Of the first choice that has one."""
+        return next(iter(self.finishes.values()), None)
 
     @property
     def model(self) -> str | None:

@@ -34,8 +34,15 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.rate_limited(error.scope)
     if meter.worker is not None and error is None:
         metrics.upstream_succeeded(meter.worker)
-    elif meter.worker is not None and outcome is Outcome.FAILED and meter.reader is not None:
+    elif meter.worker is not None and outcome is Outcome.FAILED and meter.readers:
         metrics.upstream_failed(meter.worker, code or "failed")
+    for reader in meter.readers:
+        metrics.answer_found(reader.findings, engine=meter.engine, disagreed=reader.disagrees)
+    for rescue in meter.rescues:
+        metrics.answer_rescued(rescue, _rescued(meter))
+    if meter.prepared is not None:
+        for field in meter.prepared.adjusted:
+            metrics.request_adjusted(field)
     log_request(
         request_id=caller.request_id,
         method=caller.method,
@@ -58,3 +65,9 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         client_retry_count=caller.retry_count,
         user_agent=scrub(caller.user_agent or "") or None,
     )
+
+
+def _rescued(meter: Meter) -> str:
+    if meter.error is not None:
+        return "failed"
+    return "answered" if any(c.answered for c in meter.readers[-1].choices) else "empty"

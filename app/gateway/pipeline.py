@@ -1,6 +1,8 @@
 """The way of a request, top to bottom. Read this first.
 
     authenticate -> prepare -> admit -> record intent -> route -> stream -> settle -> record outcome
+                                                           ^        |
+                                                           '-rescue-'  of an answer without a word
 
 Each step has a file named after it. However a request ends, it is settled and audited once, and
 only then does its client see the end.
@@ -25,11 +27,14 @@ from app.gateway.interruption import Interruption
 from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
 from app.gateway.prepare import prepare
+from app.gateway.rescue import rescue
 from app.gateway.route import route
+from app.gateway.seal import seal
 from app.gateway.settle import settle
 from app.gateway.stream import stream
-from app.gateway.types import Answer, Call, Caller, Principal
+from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
 from app.limits.local import LocalLimits
+from app.protocol.sealed import Sealer
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
@@ -52,6 +57,7 @@ class Gateway:
     limits: LocalLimits
     audit: AuditLog
     workers: Workers
+    sealer: Sealer | None
     metrics: Metrics
     drain: Drain
     clock: Callable[[], float]  # monotonic
@@ -83,7 +89,7 @@ async def complete(call: Call, gateway: Gateway) -> None:
         if meter.error is not None:
             await call.fail(meter.error)
         elif answer is not None:
-            await answer.finish(meter.usage)
+            await answer.finish(meter.usage, meter.finishes)
     if cancelled is not None:
         raise cancelled
 
@@ -121,23 +127,36 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
             raise shutting_down()
         meter.principal = await authenticate(call.credential(), gateway.keys)
         meter.request = request = await call.read()
-        answer = call.answer(request)
+        answer = call.answer(request, meter.principal.policy)
         async with call.watch(interruption), answer.pulse():
             meter.prepared = prepared = await prepare(
-                request, meter.principal, gateway.settings, gateway.pepper, gateway.workers
+                request,
+                meter.principal,
+                meter.caller,
+                gateway.settings,
+                gateway.pepper,
+                gateway.workers,
+                gateway.sealer,
             )
+            answer.adjusted(prepared.adjusted)
             meter.reservation = admit(
                 prepared, meter.principal, gateway.limits, meter.caller.request_id
             )
             await _record_intent(meter, gateway)
             silence = gateway.settings.inter_token_seconds
-            async with (
-                route(prepared, gateway.workers, meter) as upstream,
-                aclosing(stream(upstream, prepared, meter, silence)) as batches,
-            ):
-                async for events in batches:
-                    await answer.send(events)
-                    meter.delivered(events)
+            asked: PreparedRequest | None = prepared
+            while asked is not None:
+                async with (
+                    route(asked, gateway.workers, meter) as upstream,
+                    aclosing(stream(upstream, asked, meter, silence)) as batches,
+                ):
+                    async for events in batches:
+                        await answer.send(events)
+                        meter.delivered(events)
+                last, asked = asked, rescue(asked, meter, gateway.workers)
+            if gateway.sealer is not None and prepared.seal:
+                tenant = meter.principal.tenant
+                await answer.send(seal(last, meter, tenant, gateway.sealer, gateway.metrics))
     return answer
 
 

@@ -1,22 +1,29 @@
-"""What may be asked of a worker: the model, clamps, and a prompt that fits the context."""
+"""What may be asked of a worker, and how its answer will be read: the model, the key's policy, and
+a prompt that fits the context."""
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
-from app.errors import ContextTooLong, NotFound
-from app.gateway.types import PreparedRequest, Principal
+from app.errors import NotFound
+from app.gateway.fit import fit
+from app.gateway.obey import (
+    adjustments,
+    answer_rules,
+    call_required,
+    refuse_forbidden,
+    seals,
+    thinking_tokens,
+)
+from app.gateway.restore import put_back, sealer_for
+from app.gateway.types import Caller, PreparedRequest, Principal
 from app.protocol.neutralise import neutralise
-from app.protocol.request import ChatRequest, Json
+from app.protocol.request import ChatRequest, Json, tool_name
+from app.protocol.sealed import Sealer
 from app.settings import MODEL_ALIAS, MODEL_ID, Settings
 from app.upstream.workers import Workers
 
 MODEL_NAMES = (MODEL_ID, MODEL_ALIAS)
-
-# The template adds a few tokens to each message, and some hundreds where there are tools.
-TEMPLATE_TOKENS = 512
-TEMPLATE_TOKENS_PER_MESSAGE = 8
-# English prose has about four bytes a token; only an estimate, made exact where it matters.
-BYTES_PER_TOKEN = 4
 
 
 def visible_models(principal: Principal) -> tuple[str, ...]:
@@ -28,16 +35,57 @@ def visible_models(principal: Principal) -> tuple[str, ...]:
 async def prepare(
     request: ChatRequest,
     principal: Principal,
+    caller: Caller,
     settings: Settings,
     pepper: bytes,
     workers: Workers,
+    sealer: Sealer | None,
 ) -> PreparedRequest:
-    """Raises NotFound for a model that this key does not see, and ContextTooLong.
+    """Raises NotFound for a model that this key does not see, Forbidden for a tool or a parameter
+    that it may not use, InvalidRequest for a cold temperature or an unreadable seal where its
+    policy refuses them, ContextTooLong, and InternalError where a thought has to be sealed and
+    there is no `sealer`."""
+    _refuse_unknown_model(request, principal)
+    policy = principal.policy
+    metrics = workers.metrics
+    refuse_forbidden(request, policy, metrics)
+    adjusted = adjustments(request, policy, settings)
+    seal = seals(request, policy)
+    if seal:
+        sealer = sealer_for(sealer)
 
-    vLLM cuts an answer silently where prompt and `max_tokens` together exceed the context, so
-    that is checked here. No prompt has more tokens than its body has bytes: only where that
-    bound does not settle it is a worker asked to count.
-    """
+    fields = _worker_fields(request, _cache_salt(pepper, principal.tenant))
+    put_back(fields["messages"], request, principal, sealer, caller.received_at, metrics)
+    if "temperature" in adjusted:
+        fields["temperature"] = adjusted["temperature"]
+    thinking = thinking_tokens(request, policy, settings)
+    if thinking is not None:
+        fields["thinking_token_budget"] = thinking
+    fitted = await fit(request, fields, policy, settings, workers)
+    fields["max_tokens"] = fitted.max_tokens
+    return PreparedRequest(
+        request,
+        fields,
+        fitted.max_tokens,
+        fitted.prompt_tokens,
+        fitted.needed_tokens,
+        fitted.exact,
+        rules=answer_rules(
+            request,
+            policy,
+            settings,
+            tools=_callable(request, fields.get("tools", ())),
+            max_thinking_tokens=thinking,
+            call_prefix="call_" + caller.request_id.removeprefix("req_"),
+        ),
+        adjusted=adjusted,
+        call_required=call_required(request),
+        salvage_tokens=policy.salvage_tokens,
+        seal=seal,
+    )
+
+
+def _refuse_unknown_model(request: ChatRequest, principal: Principal) -> None:
     if request.model not in visible_models(principal):
         shown = request.model[:64]
         raise NotFound(
@@ -45,40 +93,6 @@ async def prepare(
             param="model",
             code="model_not_found",
         )
-    fields = _worker_fields(request, _cache_salt(pepper, principal.tenant))
-    wanted = request.max_tokens or settings.default_output_tokens
-    if principal.policy.max_output_tokens is not None:
-        wanted = min(wanted, principal.policy.max_output_tokens)
-
-    estimate = request.body_bytes // BYTES_PER_TOKEN + 1
-    per_minute = principal.policy.tokens_per_minute
-    if per_minute is not None and request.max_tokens is None:
-        # A default of ours must not make a request that no waiting could admit.
-        wanted = min(wanted, max(1, per_minute - estimate))
-
-    template = TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
-    exact = None
-    context_tokens = workers.context_tokens
-    bound = request.body_bytes + template + wanted
-    if bound > context_tokens:
-        exact = await workers.count_tokens(fields)
-    prompt_tokens = estimate if exact is None else exact
-    max_tokens = _fit(request, wanted, prompt_tokens, exact is not None, context_tokens)
-    fields["max_tokens"] = max_tokens
-    needed = 0 if bound > context_tokens else bound
-    if exact is not None:
-        needed = exact + max_tokens
-    return PreparedRequest(request, fields, max_tokens, prompt_tokens, needed, exact is not None)
-
-
-def _fit(
-    request: ChatRequest, wanted: int, prompt_tokens: int, exact: bool, context_tokens: int
-) -> int:
-    """A cap that the client named must fit as it is; one that we chose is cut to what is left."""
-    left = context_tokens - prompt_tokens if exact else context_tokens - 1
-    if left < 1 or (request.max_tokens is not None and wanted > left):
-        raise ContextTooLong(context_tokens, prompt_tokens, wanted if request.max_tokens else 0)
-    return min(wanted, left)
 
 
 def _worker_fields(request: ChatRequest, cache_salt: str) -> Json:
@@ -88,16 +102,29 @@ def _worker_fields(request: ChatRequest, cache_salt: str) -> Json:
         **request.sampling,
         "cache_salt": cache_salt,
     }
+    tools = neutralise(request.shown_tools) if request.tools else None
+    response_format = request.response_format
     optional = {
         "seed": request.seed,
         "n": request.n if request.n > 1 else None,
         "stop": request.stop or None,
-        "tools": neutralise(request.tools) if request.tools else None,
-        "tool_choice": request.tool_choice if request.tools else None,
-        "parallel_tool_calls": request.parallel_tool_calls if request.tools else None,
-        "response_format": request.response_format,
+        "tools": tools,
+        "tool_choice": request.tool_choice if tools else None,
+        "parallel_tool_calls": request.parallel_tool_calls if tools else None,
+        # A grammar that demands a control string would have the model speak one.
+        "response_format": neutralise([response_format])[0] if response_format else None,
     }
     return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+def _callable(request: ChatRequest, shown: Sequence[Json]) -> dict[str, Json | None]:
+    """Schemas by name, in the words that the model was shown: it answers in them."""
+    names = {tool_name(tool) for tool in request.callable_tools}
+    return {
+        tool_name(tool): tool["function"].get("parameters")
+        for tool in shown
+        if tool_name(tool) in names
+    }
 
 
 def _cache_salt(pepper: bytes, tenant: str) -> str:

@@ -9,7 +9,6 @@ from app.errors import GatewayError, UpstreamFailed
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest
 from app.upstream.endpoint import Endpoint
-from app.upstream.engines import refuse_unsupported
 from app.upstream.opened import Upstream
 from app.upstream.pool import Pool
 from app.upstream.refusals import ConnectFailed, WorkerBusy
@@ -27,14 +26,16 @@ async def route(
 ) -> AsyncIterator[Upstream]:
     """An answer that has begun, closed at the end of the block so that its worker stops.
 
-    Raises Unavailable where no worker can take it, UpstreamFailed where the last one failed.
+    Raises Unavailable where no worker can take it, InvalidRequest where none can do what it asks
+    for, UpstreamFailed where the last one failed.
     """
     failed: list[Endpoint] = []
     while True:
-        endpoint = workers.pool.pick(tokens=prepared.needed_tokens, but=failed)
-        refuse_unsupported(endpoint.dialect, prepared.fields)
+        endpoint = workers.pool.pick(
+            tokens=prepared.needed_tokens, but=failed, fields=prepared.fields
+        )
         with endpoint.carrying(workers.metrics):
-            meter.ask(endpoint.name)
+            meter.ask(endpoint)
             try:
                 stream, first = await _open(prepared, endpoint, workers, meter)
             except GatewayError as error:

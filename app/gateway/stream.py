@@ -8,10 +8,12 @@ import structlog
 
 from app.errors import UpstreamFailed
 from app.gateway.meter import Meter
-from app.gateway.types import PreparedRequest
-from app.protocol.answer import AnswerReader, Visible
-from app.protocol.events import Finish
+from app.gateway.types import PreparedRequest, Rescue
+from app.protocol.answer import AnswerReader
+from app.protocol.events import Visible
+from app.protocol.rules import Start
 from app.settings import Separation
+from app.upstream.endpoint import Endpoint
 from app.upstream.opened import Upstream
 
 # After `[DONE]` the last bytes of the response are on their way; read, they let the connection be
@@ -30,20 +32,16 @@ async def stream(
     Raises UpstreamFailed where the worker errs, falls silent, sends what is not an answer, or ends
     without a finish reason: a quiet end is not a success.
     """
-    request = prepared.request
+    endpoint = upstream.endpoint
     reader = AnswerReader(
-        inside=upstream.endpoint.settings.separation is Separation.INLINE,
-        stop=request.stop,
-        n=request.n,
-        call_prefix="call_" + meter.caller.request_id.removeprefix("req_"),
+        prepared.rules, start=_start(prepared, endpoint), verified=endpoint.verified
     )
-    meter.reader = reader
+    meter.readers.append(reader)
     data = upstream.first
     heard = 0
     begun = False
     while True:
         events = reader.feed(data) if data else reader.close()
-        _note(events, meter)
         if reader.deltas > heard:
             # The prefill is over with the first delta, not with the first comment or role.
             upstream.stream.heard() if heard else upstream.stream.expect(inter_token_seconds)
@@ -52,17 +50,15 @@ async def stream(
             begun = True
             yield events
         if reader.failure is not None:
-            log.warning(
-                "worker_stream_broken", worker=upstream.endpoint.name, reason=reader.failure
-            )
+            log.warning("worker_stream_broken", worker=endpoint.name, reason=reader.failure)
             raise UpstreamFailed("The model server failed while it was answering.")
-        if request.stop and reader.stopped_here:
+        if reader.stopped_here:
             return
         if reader.done or not data:
             break
         data = await _more(upstream, reader)
     if not reader.complete:
-        log.warning("worker_stream_cut", worker=upstream.endpoint.name)
+        log.warning("worker_stream_cut", worker=endpoint.name)
         raise UpstreamFailed("The model server ended its answer before it was complete.")
     await _read_trailing(upstream)
 
@@ -77,10 +73,11 @@ async def _more(upstream: Upstream, reader: AnswerReader) -> bytes:
         raise
 
 
-def _note(events: Sequence[Visible], meter: Meter) -> None:
-    for event in events:
-        if isinstance(event, Finish):
-            meter.finish_reason = event.reason
+def _start(prepared: PreparedRequest, endpoint: Endpoint) -> Start:
+    if prepared.rescue is Rescue.SALVAGE:
+        return Start.ANSWER
+    inline = endpoint.settings.separation is Separation.INLINE
+    return Start.THOUGHT if inline else Start.SPLIT
 
 
 async def _read_trailing(upstream: Upstream) -> None:

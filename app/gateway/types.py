@@ -3,16 +3,17 @@
 The values are frozen: a step makes a new one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from app.errors import GatewayError
 from app.gateway.interruption import Interruption
-from app.protocol.answer import Visible
-from app.protocol.events import Usage
+from app.protocol.events import Usage, Visible
 from app.protocol.request import ChatRequest, Json
+from app.protocol.rules import AnswerRules
 from app.store.policy import Policy
 
 
@@ -26,12 +27,21 @@ class Principal:
     policy: Policy
 
 
+class Rescue(StrEnum):
+    """A second try: the answer gone on with behind its thought, or asked for again."""
+
+    SALVAGE = "salvage"
+    RETRY = "retry"
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """What a worker will be asked, but for its own name of the model.
+    """What a worker will be asked, but for its own name of the model, and how it is read.
 
     `prompt_tokens` is a worker's count where `exact`, else an estimate. `needed_tokens` is what a
     worker's context has to hold; 0 where nobody can say. `fields` carries the clamped `max_tokens`.
+    `adjusted` is what we changed of what the client set; `salvage_tokens` may be added to an answer
+    whose thought used up all of its own; with `seal` the thought goes back encrypted.
     """
 
     request: ChatRequest
@@ -40,6 +50,12 @@ class PreparedRequest:
     prompt_tokens: int
     needed_tokens: int
     exact: bool
+    rules: AnswerRules = field(default_factory=AnswerRules)
+    adjusted: Mapping[str, float] = field(default_factory=dict)
+    call_required: bool = False  # `tool_choice` is `required`, or names a tool
+    salvage_tokens: int | None = None
+    seal: bool = False
+    rescue: Rescue | None = None  # why this is asked after something else was
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +76,14 @@ class Caller:
 class Answer(Protocol):
     """The client's side of a running answer."""
 
-    async def send(self, events: Sequence[Visible]) -> None:
-        """Passes on what may be shown. The first call commits the status line; finish reasons
-        are kept for `finish`."""
+    def adjusted(self, values: Mapping[str, float]) -> None:
+        """Says in a header what was changed of the request, if none has left yet."""
 
-    async def finish(self, usage: Usage) -> None:
-        """The finish reasons and the end."""
+    async def send(self, events: Sequence[Visible]) -> None:
+        """Passes on what may be shown. The first call commits the status line."""
+
+    async def finish(self, usage: Usage, finishes: Mapping[int, str]) -> None:
+        """The finish reasons by choice, and the end."""
 
     def pulse(self) -> AbstractAsyncContextManager[None]:
         """While it is open, a silent stream is kept alive."""
@@ -85,7 +103,7 @@ class Call(Protocol):
     def watch(self, interruption: Interruption) -> AbstractAsyncContextManager[None]:
         """While it is open, the client's leaving interrupts. Only after the body was read."""
 
-    def answer(self, request: ChatRequest) -> Answer: ...
+    def answer(self, request: ChatRequest, policy: Policy) -> Answer: ...
 
     async def fail(self, error: GatewayError) -> None:
         """A status and a body before the first byte, an error event after it."""

@@ -4,17 +4,29 @@ Nothing is serialised that is not sent, and a batch of events is one piece of by
 client never receives half an event.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
 
 from app.errors import ErrorBody
-from app.protocol.answer import Visible
-from app.protocol.events import Finish, TextDelta, ToolCallDelta, Usage
+from app.protocol.events import (
+    ReasoningDelta,
+    SealedReasoning,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    Visible,
+)
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE_EVENT = b"data: [DONE]\n\n"
+
+# What of an answer may be shown as its thought: `reasoning`, and the name that SGLang and older
+# clients know.
+THOUGHT_NAME = "reasoning"
+SECOND_THOUGHT_NAME = "reasoning_content"
+SEAL_FORMAT = "qwythos-sealed-v1"
 
 
 def encode_error(body: ErrorBody) -> bytes:
@@ -40,7 +52,8 @@ class Encoder(Protocol):
     def empty_delta(self) -> bytes:
         """A chunk that says nothing: the first one says that the answer has begun."""
 
-    def end(self, usage: Usage) -> bytes: ...
+    def end(self, usage: Usage, finishes: Mapping[int, str]) -> bytes:
+        """The finish reasons by choice, the usage where it was asked for, and the end."""
 
 
 class Folder(Protocol):
@@ -48,16 +61,32 @@ class Folder(Protocol):
 
     def feed(self, events: Iterable[Visible]) -> None: ...
 
-    def body(self, completion_id: str, created: int, model: str, usage: Usage) -> bytes: ...
+    def body(
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        usage: Usage,
+        finishes: Mapping[int, str],
+    ) -> bytes: ...
 
 
 class ChatEncoder:
     """`chat.completion.chunk` events. The role comes once, in a chunk of its own, before a
-    choice's first delta: SDKs concatenate what comes twice."""
+    choice's first delta: SDKs concatenate what comes twice. A thought that may be seen goes by
+    `thought_names`."""
 
     def __init__(
-        self, completion_id: str, created: int, model: str, *, n: int = 1, include_usage: bool
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        *,
+        n: int = 1,
+        include_usage: bool,
+        thought_names: Sequence[str] = (THOUGHT_NAME,),
     ) -> None:
+        self.thought_names = thought_names
         self._envelope = (
             b'data: {"id":%s,"object":"chat.completion.chunk","created":%d,"model":%s,"choices":['
             % (orjson.dumps(completion_id), created, orjson.dumps(model))
@@ -82,8 +111,11 @@ class ChatEncoder:
                 parts.append(self._text_tail)
             elif isinstance(event, ToolCallDelta):
                 parts.append(self._chunk(event.choice, {"tool_calls": [_call(event)]}))
+            elif isinstance(event, ReasoningDelta):
+                delta: dict[str, object] = dict.fromkeys(self.thought_names, event.text)
+                parts.append(self._chunk(event.choice, delta))
             else:
-                parts.append(self._chunk(event.choice, {}, event.reason))
+                parts.append(self._chunk(event.choice, {"reasoning_details": [_seal(event)]}))
         return b"".join(parts)
 
     def empty_delta(self) -> bytes:
@@ -91,11 +123,16 @@ class ChatEncoder:
             return self._role(0)
         return self._chunk(0, {"content": ""})
 
-    def end(self, usage: Usage) -> bytes:
-        if not self._include_usage:
-            return DONE_EVENT
-        body = orjson.dumps(usage_body(usage))
-        return self._envelope + b'],"usage":' + body + b"}\n\n" + DONE_EVENT
+    def end(self, usage: Usage, finishes: Mapping[int, str]) -> bytes:
+        parts: list[bytes] = []
+        for choice, reason in sorted(finishes.items()):
+            if not self._roles[choice]:
+                parts.append(self._role(choice))
+            parts.append(self._chunk(choice, {}, reason))
+        if self._include_usage:
+            body = orjson.dumps(usage_body(usage))
+            parts.append(self._envelope + b'],"usage":' + body + b"}\n\n")
+        return b"".join(parts) + DONE_EVENT
 
     def _role(self, choice: int) -> bytes:
         self._roles[choice] = True
@@ -117,24 +154,45 @@ def _call(event: ToolCallDelta) -> dict[str, object]:
     }
 
 
+def _seal(event: SealedReasoning) -> dict[str, object]:
+    """OpenRouter's form, which its SDKs' users send back as it came."""
+    return {
+        "type": "reasoning.encrypted",
+        "data": event.data,
+        "format": SEAL_FORMAT,
+        "index": 0,
+    }
+
+
 class ChatFolder:
     """The events of a stream, folded into the `chat.completion` that they amount to."""
 
-    def __init__(self, n: int = 1) -> None:
+    def __init__(self, n: int = 1, thought_names: Sequence[str] = (THOUGHT_NAME,)) -> None:
+        self.thought_names = thought_names
         self._choices = [_FoldedChoice() for _ in range(n)]
 
     def feed(self, events: Iterable[Visible]) -> None:
         for event in events:
             self._choices[event.choice].feed(event)
 
-    def body(self, completion_id: str, created: int, model: str, usage: Usage) -> bytes:
+    def body(
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        usage: Usage,
+        finishes: Mapping[int, str],
+    ) -> bytes:
         return orjson.dumps(
             {
                 "id": completion_id,
                 "object": "chat.completion",
                 "created": created,
                 "model": model,
-                "choices": [choice.body(index) for index, choice in enumerate(self._choices)],
+                "choices": [
+                    choice.body(index, self.thought_names, finishes.get(index))
+                    for index, choice in enumerate(self._choices)
+                ],
                 "usage": usage_body(usage),
             }
         )
@@ -143,19 +201,24 @@ class ChatFolder:
 class _FoldedChoice:
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._thought: list[str] = []
+        self._seals: list[SealedReasoning] = []
         self._calls: dict[int, tuple[str, str, list[str]]] = {}  # index: id, name, arguments
-        self._reason: str | None = None
 
     def feed(self, event: Visible) -> None:
         if isinstance(event, TextDelta):
             self._text.append(event.text)
-        elif isinstance(event, Finish):
-            self._reason = event.reason
+        elif isinstance(event, ReasoningDelta):
+            self._thought.append(event.text)
+        elif isinstance(event, SealedReasoning):
+            self._seals.append(event)
         else:
             call = self._calls.setdefault(event.index, (event.id or "", event.name or "", []))
             call[2].append(event.arguments)
 
-    def body(self, index: int) -> dict[str, object]:
+    def body(
+        self, index: int, thought_names: Sequence[str], reason: str | None
+    ) -> dict[str, object]:
         text = "".join(self._text)
         message: dict[str, object] = {
             "role": "assistant",
@@ -163,6 +226,10 @@ class _FoldedChoice:
             "content": None if self._calls and not text else text,
             "refusal": None,
         }
+        if self._thought:
+            message |= dict.fromkeys(thought_names, "".join(self._thought))
+        if self._seals:
+            message["reasoning_details"] = [_seal(seal) for seal in self._seals]
         if self._calls:
             message["tool_calls"] = [
                 {
@@ -176,5 +243,5 @@ class _FoldedChoice:
             "index": index,
             "message": message,
             "logprobs": None,
-            "finish_reason": self._reason,
+            "finish_reason": reason,
         }

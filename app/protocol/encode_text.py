@@ -1,19 +1,25 @@
 """Visible events as the older completions route has them: text alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from app.protocol.answer import Visible
 from app.protocol.encode import DONE_EVENT, usage_body
-from app.protocol.events import Finish, TextDelta, Usage
+from app.protocol.events import TextDelta, Usage, Visible
 
 
 class TextEncoder:
-    """`text_completion` chunks."""
+    """`text_completion` chunks, in which a thought has no place, whatever its names."""
 
     def __init__(
-        self, completion_id: str, created: int, model: str, *, n: int = 1, include_usage: bool
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        *,
+        n: int = 1,
+        include_usage: bool,
+        thought_names: Sequence[str] = (),
     ) -> None:
         self._envelope: dict[str, object] = {
             "id": completion_id,
@@ -24,23 +30,23 @@ class TextEncoder:
         self._include_usage = include_usage
 
     def encode(self, events: Iterable[Visible]) -> bytes:
-        parts = [
+        return b"".join(
             self._chunk(event.choice, event.text)
-            if isinstance(event, TextDelta)
-            else self._chunk(event.choice, "", event.reason)
             for event in events
-            if isinstance(event, TextDelta | Finish)
-        ]
-        return b"".join(parts)
+            if isinstance(event, TextDelta)
+        )
 
     def empty_delta(self) -> bytes:
         return self._chunk(0, "")
 
-    def end(self, usage: Usage) -> bytes:
+    def end(self, usage: Usage, finishes: Mapping[int, str]) -> bytes:
+        ends = b"".join(
+            self._chunk(choice, "", reason) for choice, reason in sorted(finishes.items())
+        )
         if not self._include_usage:
-            return DONE_EVENT
+            return ends + DONE_EVENT
         body = self._envelope | {"choices": [], "usage": usage_body(usage)}
-        return b"data: " + orjson.dumps(body) + b"\n\n" + DONE_EVENT
+        return ends + b"data: " + orjson.dumps(body) + b"\n\n" + DONE_EVENT
 
     def _chunk(self, choice: int, text: str, reason: str | None = None) -> bytes:
         body = self._envelope | {"choices": [_choice(choice, text, reason)]}
@@ -52,19 +58,22 @@ class TextEncoder:
 class TextFolder:
     """One `text_completion`."""
 
-    def __init__(self, n: int = 1) -> None:
+    def __init__(self, n: int = 1, thought_names: Sequence[str] = ()) -> None:
         self._texts: list[list[str]] = [[] for _ in range(n)]
-        self._reasons: list[str | None] = [None] * n
 
     def feed(self, events: Iterable[Visible]) -> None:
         for event in events:
             if isinstance(event, TextDelta):
                 self._texts[event.choice].append(event.text)
-            elif isinstance(event, Finish):
-                self._reasons[event.choice] = event.reason
 
-    def body(self, completion_id: str, created: int, model: str, usage: Usage) -> bytes:
-        choices = zip(self._texts, self._reasons, strict=True)
+    def body(
+        self,
+        completion_id: str,
+        created: int,
+        model: str,
+        usage: Usage,
+        finishes: Mapping[int, str],
+    ) -> bytes:
         return orjson.dumps(
             {
                 "id": completion_id,
@@ -72,8 +81,8 @@ class TextFolder:
                 "created": created,
                 "model": model,
                 "choices": [
-                    _choice(index, "".join(texts), reason)
-                    for index, (texts, reason) in enumerate(choices)
+                    _choice(index, "".join(texts), finishes.get(index))
+                    for index, texts in enumerate(self._texts)
                 ],
                 "usage": usage_body(usage),
             }

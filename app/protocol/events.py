@@ -16,7 +16,7 @@ class TextDelta:
 
 @dataclass(slots=True)
 class ReasoningDelta:
-    """Text of the thought. No client sees it."""
+    """Text of the thought. Only a client whose key may see it does."""
 
     choice: int
     text: str
@@ -31,6 +31,14 @@ class ToolCallDelta:
     arguments: str
     id: str | None = None
     name: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class SealedReasoning:
+    """The whole thought of one choice, encrypted."""
+
+    choice: int
+    data: str
 
 
 @dataclass(slots=True)
@@ -55,6 +63,16 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def followed_by(self, other: "Usage") -> "Usage":
+        """With another try's output. Its prompt is this one's, not asked for by the client."""
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cached_tokens,
+            exact=self.exact and other.exact,
+        )
+
 
 @dataclass(slots=True, frozen=True)
 class UsageReport:
@@ -75,3 +93,4 @@ class StreamFailed:
 
 
 Event = TextDelta | ReasoningDelta | ToolCallDelta | Finish | UsageReport | StreamFailed
+Visible = TextDelta | ReasoningDelta | ToolCallDelta | SealedReasoning

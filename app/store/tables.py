@@ -84,6 +84,7 @@ audit_records = Table(
     Column("usage_exact", Boolean),
     Column("time_to_first_token_seconds", Double),
     Column("duration_seconds", Double),
+    Column("findings", JSONB, nullable=False, server_default="{}"),
     Index("audit_records_received_at_idx", "received_at", postgresql_using="brin"),
     Index("audit_records_key_id_received_at_idx", "key_id", "received_at"),
 )

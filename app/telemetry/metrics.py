@@ -4,7 +4,7 @@ With `PROMETHEUS_MULTIPROC_DIR` set before this module is imported, the processe
 count together, in files in that directory, and each of them answers for all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -20,9 +20,20 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.protocol.events import Usage
-from app.settings import MODEL_ALIAS, MODEL_ID
+from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
+from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.histogram import BatchHistogram
-from app.telemetry.series import KEEPALIVE_KINDS, RATE_LIMIT_SCOPES, TOKEN_KINDS, Series
+from app.telemetry.series import (
+    ADJUSTED_FIELDS,
+    CHECK_OUTCOMES,
+    KEEPALIVE_KINDS,
+    RATE_LIMIT_SCOPES,
+    RESCUE_KINDS,
+    RESCUE_OUTCOMES,
+    SEAL_EVENTS,
+    TOKEN_KINDS,
+    Series,
+)
 
 OTHER = "other"
 MODEL_LABELS = {MODEL_ID: MODEL_ID, MODEL_ALIAS: MODEL_ID}  # all others are "other"
@@ -68,8 +79,20 @@ class Metrics:
         self._requests: dict[_RequestKey, _RequestSeries] = {}
         self._models: dict[str, _ModelSeries] = {}
         # Made at once, so that they are there, at 0, before anything happens.
-        self._scopes = {scope: series.rate_limited.labels(scope) for scope in RATE_LIMIT_SCOPES}
-        self._keepalives = {kind: series.keepalives.labels(kind) for kind in KEEPALIVE_KINDS}
+        self._scopes = _each(series.rate_limited, RATE_LIMIT_SCOPES)
+        self._keepalives = _each(series.keepalives, KEEPALIVE_KINDS)
+        self._hidden = _each(series.think_leaks_prevented, Hidden)
+        self._disagreements = _each(series.parser_disagreements, Engine)
+        self._stopped = _each(series.answers_stopped, Stopped)
+        self._rescued = {
+            (kind, outcome): series.answers_rescued.labels(kind, outcome)
+            for kind in RESCUE_KINDS
+            for outcome in RESCUE_OUTCOMES
+        }
+        self._calls_refused = _each(series.tool_calls_refused, CallRefusal)
+        self._seals = _each(series.sealed_reasoning, SEAL_EVENTS)
+        self._adjusted = _each(series.requests_adjusted, ADJUSTED_FIELDS)
+        self._checks: dict[str, dict[str, Counter]] = {}
         series.build_info.labels(version).set(1)
 
     # -- requests
@@ -102,6 +125,38 @@ class Metrics:
     def client_cancelled(self) -> None:
         self._series.client_cancelled.inc()
 
+    # -- answers and policy
+
+    def answer_found(self, findings: Findings, *, engine: Engine | None, disagreed: bool) -> None:
+        """What was found in one answer of a worker; `disagreed`: its parser split it otherwise."""
+        if disagreed and engine is not None:
+            self._disagreements[engine].inc()
+        for where, times in findings.hidden.items():
+            self._hidden[where].inc(times)
+        if findings.shown_too_early:
+            self._series.hidden_text_shown.inc(findings.shown_too_early)
+        for call in findings.refused_calls:
+            self._calls_refused[call.reason].inc()
+        if findings.stopped is not None:
+            self._stopped[findings.stopped].inc()
+
+    def answer_rescued(self, kind: str, outcome: str) -> None:
+        """`kind`: salvage or retry; `outcome`: answered, empty or failed."""
+        self._rescued[kind, outcome].inc()
+
+    def tool_refused(self) -> None:
+        """A request was refused for one of its tools."""
+        self._series.tools_refused.inc()
+
+    def sealed_reasoning(self, event: str) -> None:
+        """`event`: sealed, restored, or why a seal did not open: malformed, unknown_key, foreign
+        or expired."""
+        self._seals[event].inc()
+
+    def request_adjusted(self, field: str) -> None:
+        """`field`: temperature or max_tokens."""
+        self._adjusted[field].inc()
+
     # -- streams
 
     def stream_failed(self, code: str | None) -> None:
@@ -128,6 +183,14 @@ class Metrics:
 
     def worker_in_flight(self, worker: str, requests: int) -> None:
         self._series.worker_in_flight.labels(worker).set(requests)
+
+    def worker_checked(self, worker: str, outcome: str) -> None:
+        """`outcome`: ok, failed or undecided."""
+        checks = self._checks.get(worker)
+        if checks is None:
+            labels = self._series.worker_checks.labels
+            checks = self._checks[worker] = {each: labels(worker, each) for each in CHECK_OUTCOMES}
+        checks[outcome].inc()
 
     # -- audit
 
@@ -191,6 +254,11 @@ class _Running:
 
 
 # Finding a labelled series costs more than counting in it; these are found once.
+
+
+def _each(counter: Counter, values: Iterable[str]) -> dict[str, Counter]:
+    """The series of a counter with one label, for each value of it."""
+    return {value: counter.labels(value) for value in values}
 
 
 @dataclass(frozen=True, slots=True)

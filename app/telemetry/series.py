@@ -15,6 +15,11 @@ PREFIX = "gateway"
 TOKEN_KINDS = ("prompt", "completion", "reasoning", "cached")
 KEEPALIVE_KINDS = ("comment", "delta")
 RATE_LIMIT_SCOPES = ("requests", "tokens", "concurrency")
+RESCUE_KINDS = ("salvage", "retry")
+RESCUE_OUTCOMES = ("answered", "empty", "failed")
+SEAL_EVENTS = ("sealed", "restored", "malformed", "unknown_key", "foreign", "expired")
+ADJUSTED_FIELDS = ("temperature", "max_tokens")
+CHECK_OUTCOMES = ("ok", "failed", "undecided")
 
 # Clients wait as long as a full context takes: minutes to read it, up to an hour to answer.
 DURATION_SECONDS = (
@@ -72,6 +77,9 @@ class Series:
         self._models(family)
         self._workers(family)
         self._streams(family)
+        self._thoughts(family)
+        self._answers(family)
+        self._policy(family)
         self._audit(family)
 
     def _requests(self, family: _Family) -> None:
@@ -139,6 +147,11 @@ class Series:
             ["worker"],
             several="livesum",
         )
+        self.worker_checks = family.counter(
+            "worker_check",
+            "Checks whether a worker splits the thought off as it should, by outcome.",
+            ["worker", "outcome"],
+        )
 
     def _streams(self, family: _Family) -> None:
         self.stream_errors = family.counter(
@@ -146,6 +159,52 @@ class Series:
         )
         self.keepalives = family.counter(
             "keepalives", "Signs of life sent into silent streams, by kind.", ["kind"]
+        )
+
+    def _thoughts(self, family: _Family) -> None:
+        self.think_leaks_prevented = family.counter(
+            "think_leak_prevented",
+            "Times that hidden text was kept from a client which the worker's own split would have "
+            "shown, by where it stood. Objective: all of them, so that "
+            "gateway_hidden_text_shown_total stays 0.",
+            ["where"],
+        )
+        self.hidden_text_shown = family.counter(
+            "hidden_text_shown",
+            "Times that text may have been shown which should be hidden. Objective: 0.",
+        )
+        self.parser_disagreements = family.counter(
+            "parser_disagreement",
+            "Answers that we split otherwise than the worker's own parser.",
+            ["engine"],
+        )
+        self.sealed_reasoning = family.counter(
+            "sealed_reasoning",
+            "Thoughts sealed and restored, and seals that did not open, by reason.",
+            ["event"],
+        )
+
+    def _answers(self, family: _Family) -> None:
+        self.answers_stopped = family.counter(
+            "answers_stopped", "Answers that we ended before the worker did, by reason.", ["reason"]
+        )
+        self.answers_rescued = family.counter(
+            "answers_rescued",
+            "Further tries for answers that came back empty, by kind and by what they brought.",
+            ["kind", "outcome"],
+        )
+        self.tool_calls_refused = family.counter(
+            "tool_calls_refused",
+            "Tool calls of the model that were kept from the client, by reason.",
+            ["reason"],
+        )
+
+    def _policy(self, family: _Family) -> None:
+        self.tools_refused = family.counter(
+            "tools_refused", "Requests refused with 403 for a tool that their key may not use."
+        )
+        self.requests_adjusted = family.counter(
+            "requests_adjusted", "Requests changed to what may be asked, by field.", ["field"]
         )
 
     def _audit(self, family: _Family) -> None:

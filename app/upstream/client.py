@@ -107,9 +107,16 @@ class WorkerClient:
         await self._fresh.close()
 
     async def open(
-        self, endpoint: Endpoint, body: bytes, *, request_id: str, first_byte_seconds: float
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        request_id: str,
+        first_byte_seconds: float,
+        kept: bool = True,
     ) -> WorkerStream:
-        """Asks for a completion and returns once the status line is there.
+        """Asks for a completion and returns once the status line is there. The connection is one
+        that was kept, if it may be and there is one.
 
         Raises UpstreamFailed (or a subclass) where the worker cannot be asked or refuses, and
         InvalidRequest where it finds the request at fault.
@@ -118,7 +125,8 @@ class WorkerClient:
         url = f"{endpoint.url}/v1/chat/completions"
         try:
             async with asyncio.timeout(first_byte_seconds):
-                response = await self._post_completion(endpoint, url, body, headers)
+                kept = kept and endpoint.dialect.keeps_alive
+                response = await self._post_completion(url, body, headers, kept=kept)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectFailed(str(error), unreachable=True) from error
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -138,11 +146,11 @@ class WorkerClient:
         raise refusal(response.status, detail, endpoint.context_tokens)
 
     async def _post_completion(
-        self, endpoint: Endpoint, url: str, body: bytes, headers: LooseHeaders
+        self, url: str, body: bytes, headers: LooseHeaders, *, kept: bool
     ) -> aiohttp.ClientResponse:
         """A kept connection may have been closed by the worker just now, which says nothing of
         the worker: then the request is sent again, on a connection of its own."""
-        if endpoint.dialect.keeps_alive:
+        if kept:
             used = _ConnectionUsed()
             try:
                 return await self._session.post(

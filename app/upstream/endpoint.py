@@ -21,6 +21,8 @@ class Endpoint:
         self.name = self.url.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
         self.dialect: Dialect = dialect_of(settings)
         self.ready = False
+        self.verified = False  # it was seen to split the thought off as its settings say
+        self.calls: str | None = None  # how it was seen to call tools
         self.in_flight = 0
         self.model: str | None = None  # what the worker calls the model; asked of it
         self._context_tokens: int | None = None

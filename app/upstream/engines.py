@@ -10,9 +10,8 @@ from typing import Any
 
 import orjson
 
-from app.errors import InvalidRequest
 from app.protocol.request import Json
-from app.settings import Engine, WorkerSettings
+from app.settings import Engine, Separation, WorkerSettings
 
 # The model card's advice. Sampled cold (temperature 0.3 and below) this model loops.
 SAMPLING_DEFAULTS: Json = {
@@ -35,18 +34,23 @@ class Dialect:
     template_tokenize: bool = False  # `/apply-template`, then `/tokenize`
     keeps_alive: bool = True  # its connections can be used again after a stream
     single_choice: bool = False
-    grammar_bound: bool = False  # its grammar is ours: no response_format, no forced tool call
+    continues: bool = False  # `continue_final_message`: it goes on with an answer begun
+    grammar_bound: bool = False  # its grammar is ours: no response_format, no tools
+    ignores_choice: bool = False  # of a tool: it calls one or none as it likes
+    thinking_quota: bool = False  # `thinking_token_budget`
+    inline: bool = False  # the thought is in the text, so a grammar would begin within it
 
 
 _ENGINE_EXTRAS = frozenset({"top_k", "min_p", "repetition_penalty"})
 # `cache_salt` separates tenants in the prefix cache; only vLLM and SGLang know it.
 _DIALECTS = {
-    Engine.VLLM: Dialect(usage_in_chunks=True, chat_tokenize=True),
-    Engine.SGLANG: Dialect(usage_in_chunks=True),
+    Engine.VLLM: Dialect(usage_in_chunks=True, chat_tokenize=True, continues=True),
+    Engine.SGLANG: Dialect(usage_in_chunks=True, continues=True),
     Engine.TRANSFORMERS: Dialect(
         dropped=_ENGINE_EXTRAS
         | {"cache_salt", "stream_options", "tool_choice", "parallel_tool_calls", "n"},
         single_choice=True,
+        ignores_choice=True,
     ),
     Engine.LLAMACPP: Dialect(
         renamed={"repetition_penalty": "repeat_penalty"},
@@ -62,7 +66,13 @@ _DIALECTS = {
 
 
 def dialect_of(settings: WorkerSettings) -> Dialect:
-    dialect = _DIALECTS[settings.engine]
+    inline = settings.separation is Separation.INLINE
+    dialect = replace(
+        _DIALECTS[settings.engine],
+        inline=inline,
+        # vLLM answers 400 to a quota where it has no reasoning parser.
+        thinking_quota=settings.engine is Engine.VLLM and not inline,
+    )
     if "grammar" in settings.body_overrides:
         return replace(
             dialect,
@@ -82,6 +92,8 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
     body.pop("stop", None)  # applied here, on what is visible
     for name in dialect.dropped:
         body.pop(name, None)
+    if not dialect.thinking_quota:
+        body.pop("thinking_token_budget", None)
     for ours, theirs in dialect.renamed.items():
         if ours in body:
             body.setdefault(theirs, body.pop(ours))
@@ -93,19 +105,16 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
     return orjson.dumps(body)
 
 
-def refuse_unsupported(dialect: Dialect, fields: Json) -> None:
-    """Raises InvalidRequest (`unsupported_parameter`) for what this worker cannot do: better
-    a refusal than an answer that ignores what was asked."""
-    refused = []
+def unsupported(dialect: Dialect, fields: Json) -> str | None:
+    """The first field that this worker cannot honour: better a refusal than an answer that ignores
+    what was asked."""
     if dialect.single_choice and fields.get("n", 1) > 1:
-        refused.append("n")
-    if dialect.grammar_bound:
-        refused += [name for name in ("response_format",) if name in fields]
-        if fields.get("tool_choice", "auto") not in ("auto", "none"):
-            refused.append("tool_choice")
-    if refused:
-        raise InvalidRequest(
-            f"The model server behind this gateway does not support '{refused[0]}'.",
-            param=refused[0],
-            code="unsupported_parameter",
-        )
+        return "n"
+    if (dialect.inline or dialect.grammar_bound) and "response_format" in fields:
+        return "response_format"
+    forced = fields.get("tool_choice", "auto") not in ("auto", "none")
+    if forced and (dialect.inline or dialect.ignores_choice or dialect.grammar_bound):
+        return "tool_choice"
+    if fields.get("continue_final_message") and not dialect.continues:
+        return "continue_final_message"
+    return None

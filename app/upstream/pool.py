@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Collection, Sequence
 
-from app.errors import Unavailable
+from app.errors import InvalidRequest, Unavailable
+from app.protocol.request import Json
 from app.settings import WorkerSettings
 from app.upstream.endpoint import Endpoint
+from app.upstream.engines import unsupported
 
 RETRY_AFTER_SECONDS = 5.0  # one round of probes
+NOTHING_SPECIAL: Json = {}
 
 
 class Pool:
@@ -33,10 +36,18 @@ class Pool:
         ready = [endpoint.context_tokens for endpoint in self.endpoints if endpoint.ready]
         return max(ready or [endpoint.context_tokens for endpoint in self.endpoints])
 
-    def pick(self, *, tokens: int = 0, but: Collection[Endpoint] = ()) -> Endpoint:
-        """The least loaded ready worker whose context holds `tokens`, in turn among equals.
+    def pick(
+        self,
+        *,
+        tokens: int = 0,
+        but: Collection[Endpoint] = (),
+        fields: Json = NOTHING_SPECIAL,
+    ) -> Endpoint:
+        """The least loaded ready worker whose context holds `tokens` and that can do what `fields`
+        ask for, in turn among equals.
 
-        Raises Unavailable (503 with `retry-after`).
+        Raises Unavailable (503 with `retry-after`), or InvalidRequest (`unsupported_parameter`)
+        where none of those that are ready can do it.
         """
         eligible = [
             endpoint
@@ -49,6 +60,14 @@ class Pool:
                 code="no_available_workers",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
+        lacking = [unsupported(endpoint.dialect, fields) for endpoint in eligible]
+        able = [e for e, lack in zip(eligible, lacking, strict=True) if lack is None]
+        if not able:
+            raise InvalidRequest(
+                f"The model server behind this gateway does not support '{lacking[0]}'.",
+                param=lacking[0],
+                code="unsupported_parameter",
+            )
         self._turn += 1
-        start = self._turn % len(eligible)
-        return min(eligible[start:] + eligible[:start], key=lambda endpoint: endpoint.in_flight)
+        start = self._turn % len(able)
+        return min(able[start:] + able[:start], key=lambda endpoint: endpoint.in_flight)

@@ -7,19 +7,22 @@ import aiohttp
 import structlog
 
 from app.protocol.request import Json
-from app.settings import Engine, Settings
+from app.settings import Engine, Settings, WorkerCheck
 from app.telemetry.metrics import Metrics
+from app.upstream.check import Outcome, check
 from app.upstream.client import BAD_JSON, WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.pool import Pool
 
 AFTER_LOSS_SECONDS = 0.25  # at most four rounds a second while requests keep failing
+START_SECONDS = 5.0  # for the first checks, so that a small setup starts ready
 
 log = structlog.get_logger()
 
 
 class Prober:
-    """A worker is ready when it says that it is healthy and which model it serves."""
+    """A worker is ready when it says that it is healthy and which model it serves, and when it was
+    seen to split the thought off as its settings say (`check.py`)."""
 
     def __init__(
         self, pool: Pool, client: WorkerClient, settings: Settings, metrics: Metrics
@@ -29,6 +32,15 @@ class Prober:
         self._settings = settings
         self._metrics = metrics
         self._told: dict[str, bool] = {}  # what the log was last told of each worker
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, float] = {}  # the loop's time: a failed check is not hurried
+        self._checked_model: dict[str, str | None] = {}
+
+    async def start(self) -> None:
+        """The first round. Workers that take long to be checked become ready later on."""
+        await self.probe_all()
+        if self._checks:
+            await asyncio.wait(self._checks.values(), timeout=START_SECONDS)
 
     async def run(self) -> None:
         """Probes for ever, all workers at once: every `probe_seconds`, and soon after a loss."""
@@ -40,6 +52,13 @@ class Prober:
                     await asyncio.sleep(AFTER_LOSS_SECONDS)
             lost.clear()
             await self.probe_all()
+
+    async def close(self) -> None:
+        """Gives up the checks that are running."""
+        checks = list(self._checks.values())
+        for check_task in checks:
+            check_task.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
 
     async def probe_all(self) -> None:
         await asyncio.gather(*(self._probe(endpoint) for endpoint in self._pool.endpoints))
@@ -53,6 +72,47 @@ class Prober:
             reason = "no answer in time"
         except (aiohttp.ClientError, ConnectionError, *BAD_JSON) as error:
             reason = f"{type(error).__name__}: {error}"
+        if reason:
+            self._give_up_check(endpoint)
+            self._decide(endpoint, reason)
+        elif self._settings.worker_check is WorkerCheck.OFF:
+            self._decide(endpoint, "")
+        elif endpoint.ready and self._checked_model.get(endpoint.name) == endpoint.model:
+            self._metrics.worker_up(endpoint.name, up=True)
+        else:
+            endpoint.ready = False
+            self._begin_check(endpoint)
+
+    def _begin_check(self, endpoint: Endpoint) -> None:
+        loop = asyncio.get_running_loop()
+        running = self._checks.get(endpoint.name)
+        if running is None and loop.time() >= self._not_before.get(endpoint.name, 0.0):
+            task = loop.create_task(self._check(endpoint))
+            self._checks[endpoint.name] = task
+            task.add_done_callback(lambda _: self._checks.pop(endpoint.name, None))
+
+    def _give_up_check(self, endpoint: Endpoint) -> None:
+        if (running := self._checks.get(endpoint.name)) is not None:
+            running.cancel()
+        self._not_before.pop(endpoint.name, None)  # it may come back as another
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        model = endpoint.model
+        verdict = await check(endpoint, self._client, self._settings.worker_check_seconds)
+        self._metrics.worker_checked(endpoint.name, verdict.outcome)
+        endpoint.verified = verdict.outcome is Outcome.OK
+        self._checked_model[endpoint.name] = model
+        if verdict.outcome is Outcome.FAILED:
+            retry = self._settings.worker_check_retry_seconds
+            self._not_before[endpoint.name] = asyncio.get_running_loop().time() + retry
+        if verdict.outcome is not Outcome.OK and self._settings.worker_check is WorkerCheck.WARN:
+            log.warning("worker_unchecked", worker=endpoint.name, reason=verdict.reason)
+            self._decide(endpoint, "")
+        else:
+            self._decide(endpoint, verdict.reason)
+
+    def _decide(self, endpoint: Endpoint, reason: str) -> None:
+        """Ready, unless there is a reason why not."""
         endpoint.ready = not reason
         if self._told.get(endpoint.name) is not endpoint.ready:
             self._told[endpoint.name] = endpoint.ready
@@ -63,6 +123,7 @@ class Prober:
                 reason=reason or None,
                 model=endpoint.model,
                 context_tokens=endpoint.context_tokens,
+                calls=endpoint.calls,
             )
         self._metrics.worker_up(endpoint.name, up=endpoint.ready)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ class Engine:
         answer = httpx.post(f"{self.url}/tokenize", json={"prompt": text})
         return int(answer.raise_for_status().json()["count"])
 
+    def render(self, messages: list[dict[str, Any]], tools: list[Any]) -> tuple[int, str]:
+        """How many tokens the chat template makes of a conversation, and its text."""
+        asked = {"messages": messages, "tools": tools}
+        tokens = httpx.post(f"{self.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
+        text = httpx.post(f"{self.url}/detokenize", json={"tokens": tokens}).raise_for_status()
+        return len(tokens), str(text.json()["prompt"])
+
     def _total(self, metric: str) -> float:
         lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(metric + "{"))
@@ -64,11 +72,25 @@ class RunningGateway:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self, *key_options: str) -> OpenAI:
+        """With the gateway's first key, or with a new one of such a policy."""
+        return OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=self.create_key(*key_options) if key_options else self.key,
+            max_retries=0,  # a retry would hide the failure that a test looks for
+            timeout=ANSWER_SECONDS,
+        )
+
+    def create_key(self, *options: str) -> str:
+        command = ("keys", "create", "--name", "test", "--json", *options)
+        secret: str = self._command(*command)[0]["secret"]
+        return secret
+
     def cancelled(self, client_request_id: str, seconds: float) -> dict[str, Any]:
         """The audit record of a request whose client left, as soon as there is one."""
 
         def find() -> dict[str, Any] | None:
-            records = self._audit("search", "--outcome", "cancelled", "--json")
+            records = self._command("audit", "search", "--outcome", "cancelled", "--json")
             named = (r for r in records if r["client_request_id"] == client_request_id)
             return next(named, None)
 
@@ -76,10 +98,16 @@ class RunningGateway:
         assert record is not None
         return record
 
-    def _audit(self, *arguments: str) -> list[dict[str, Any]]:
+    def record(self, request_id: str) -> dict[str, Any]:
+        """The audit record of a request that has ended."""
+        records = self._command("audit", "search", "--json")
+        (record,) = (r for r in records if r["request_id"] == request_id)
+        return record
+
+    def _command(self, *arguments: str) -> list[dict[str, Any]]:
         environment = os.environ | {"GATEWAY_HOME": str(self.home)}
         done = subprocess.run(
-            [GATEWAY, "audit", *arguments],
+            [GATEWAY, *arguments],
             env=environment,
             capture_output=True,
             text=True,
@@ -95,10 +123,23 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     if url := os.environ.get("GATEWAY_TEST_ENGINE_URL"):
         yield Engine(url.rstrip("/"))
         return
-    log = tmp_path_factory.mktemp("engine") / "vllm.log"
+    with _engine(tmp_path_factory.mktemp("engine") / "vllm.log") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def engine_without_parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The same model from a vLLM that leaves thoughts and tool calls in the text."""
+    flags = ("--reasoning-parser", "", "--no-enable-auto-tool-choice")
+    with _engine(tmp_path_factory.mktemp("engine") / "vllm.log", *flags) as engine:
+        yield engine
+
+
+@contextmanager
+def _engine(log: Path, *flags: str) -> Iterator[Engine]:
     port = free_port()
     command = [sys.executable, str(ENGINE_SCRIPT), "serve", "--die-with-parent", "--port"]
-    with started([*command, str(port)], log, {}) as process:
+    with started([*command, str(port), "--", *flags], log, {}) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for_200(process, f"{url}/health", log, ENGINE_READY_SECONDS)
         # The first request of a fresh vLLM takes some 8 s more than any later one.
@@ -109,11 +150,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("gateway")
+    with start_gateway(engine.url, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@contextmanager
+def start_gateway(worker: object, home: Path) -> Iterator[RunningGateway]:
+    """A gateway with one worker: a URL, or an object of settings."""
     log = home / "gateway.log"
     port = free_port()
     environment = HASTE | {
-        "GATEWAY_WORKERS": json.dumps([engine.url]),
+        "GATEWAY_WORKERS": json.dumps([worker]),
         "GATEWAY_HOME": str(home),
     }
     with started([str(GATEWAY), "dev", "--port", str(port)], log, environment) as process:
@@ -128,10 +175,5 @@ def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def client(gateway: RunningGateway) -> Iterator[OpenAI]:
-    with OpenAI(
-        base_url=f"{gateway.url}/v1",
-        api_key=gateway.key,
-        max_retries=0,  # a retry would hide the failure that a test looks for
-        timeout=ANSWER_SECONDS,
-    ) as sdk:
+    with gateway.client() as sdk:
         yield sdk

@@ -20,7 +20,6 @@ ANSWERS = {
     "cut": Answer([], reasoning=THOUGHT, finish="length"),
     "calls": Answer([], reasoning=THOUGHT, tool_calls=[WEATHER, TIME], finish="tool_calls"),
     "text and a call": Answer(["Let me see."], tool_calls=[WEATHER], finish="tool_calls"),
-    "nothing": Answer([]),
     "no ASCII": Answer(["Gr\u00fc\u00df ", "\u2028\u0085\x0b ", "\U0001f600\r\n\n data: [DONE]"]),
 }
 

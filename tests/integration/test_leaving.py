@@ -11,7 +11,8 @@ from tests.support.raw_client import RawClient, request_bytes
 from tests.support.scripted_worker import ScriptedWorker
 
 CLOSE_SECONDS = 1.0
-ENDLESS = ["word "] * 10_000
+ENDLESS = [f"word {number} " for number in range(10_000)]
+FLOOD = [f"{number:x<4096}" for number in range(5_000)]  # 20 MB
 Leave = Callable[[RawClient], None]
 ways_to_leave = pytest.mark.parametrize("leave", [RawClient.leave, RawClient.reset])
 
@@ -129,8 +130,7 @@ async def test_a_client_that_stops_reading_slows_its_worker_down(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
     """What waits for a slow client is bounded: sockets and buffers, not the whole answer."""
-    pieces = ["x" * 4096] * 5_000  # 20 MB
-    worker.answers(Answer(pieces))
+    worker.answers(Answer(FLOOD))
     async with gateway.raw() as client:
         client.shrink_window(64 * 1024)
         await client.post(CHAT, gateway.key, asked(stream=True))
@@ -147,7 +147,7 @@ async def test_a_client_that_never_reads_again_is_cut_off(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, client_stall_seconds=0.2)
-    worker.answers(Answer(["x" * 4096] * 5_000))
+    worker.answers(Answer(FLOOD))
     async with gateway.raw() as client:
         client.shrink_window(64 * 1024)
         await client.post(CHAT, gateway.key, asked(stream=True))

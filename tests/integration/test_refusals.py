@@ -178,6 +178,8 @@ NESTED: dict[str, Any] = {}
 for _ in range(100):
     NESTED = {"properties": {"a": NESTED}}
 
+DEEP_ARGUMENTS = '{"a":' * 1_000 + "1" + "}" * 1_000
+
 # The field at fault, and a request in which it is.
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("model", {"model": None}),
@@ -254,6 +256,46 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
     ),
     ("tool_choice.function", {"tools": [TOOL], "tool_choice": {"type": "function"}}),
+    (
+        "tool_choice.allowed_tools",
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}},
+    ),
+    (
+        "tool_choice.allowed_tools.tools[0].function.name",
+        {
+            "tools": [TOOL],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "auto",
+                    "tools": [{"type": "function", "function": {"name": "g"}}],
+                },
+            },
+        },
+    ),
+    (
+        "messages[1].reasoning_details[0].data",
+        {
+            "messages": [
+                *HELLO,
+                {"role": "assistant", "reasoning_details": [{"type": "reasoning.encrypted"}]},
+            ]
+        },
+    ),
+    (
+        "messages[1].tool_calls",
+        {
+            "messages": [
+                *HELLO,
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"id": "1", "function": {"name": "f", "arguments": DEEP_ARGUMENTS}}
+                    ],
+                },
+            ]
+        },
+    ),
     (
         "response_format.json_schema.schema",
         {"response_format": {"type": "json_schema", "json_schema": {"name": "s"}}},

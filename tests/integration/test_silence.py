@@ -136,7 +136,7 @@ async def test_silence_between_tokens_ends_a_stream_with_an_error(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, inter_token_seconds=0.2)
-    worker.answers(Answer(["Hello", " there"], breaks=Break(End.HANG, 3)))
+    worker.answers(Answer(["Hello", " there"], breaks=Break(End.HANG, 4)))
     response = await gateway.chat(stream=True)
     stream = response.stream
     assert stream.text() == "Hello there"
@@ -146,7 +146,7 @@ async def test_silence_between_tokens_ends_a_stream_with_an_error(
     await worker.closed(worker.only, within=1.0)
     row = await gateway.audited(response.request_id)
     assert (row.outcome, row.status, row.error_code) == ("failed", 504, "upstream_timeout")
-    assert row.completion_tokens == 2
+    assert row.completion_tokens == 3
 
 
 async def test_silence_between_tokens_makes_a_folded_answer_a_504(
@@ -162,7 +162,9 @@ async def test_a_client_that_reads_slowly_is_not_the_workers_silence(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, inter_token_seconds=0.2)
-    worker.answers(Answer(["x" * 100_000] * 200))  # more than all buffers on the way hold
+    worker.answers(
+        Answer([" ".join(map(str, range(20_000)))] * 200)
+    )  # more than all buffers on the way hold
     async with gateway.raw() as client:
         await client.post(CHAT, gateway.key, STREAM)
         await client.head()

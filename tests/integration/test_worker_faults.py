@@ -30,8 +30,8 @@ BEFORE_THE_FIRST_BYTE: dict[str, Reply] = {
     "502 in HTML": html_error(502),
     "503 in HTML": html_error(503),
 }
-# After so many events the client has the role and "Hello".
-AFTER = 2
+# After so many events the client has the role and "Hello"; one was the thought.
+AFTER = 3
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -157,7 +157,7 @@ async def test_a_failure_after_the_first_byte_is_an_error_event_and_the_end(
     assert (row.outcome, row.status, row.error_code) == ("failed", 502, "upstream_error")
     assert row.attempts == 1
     assert row.finish_reason is None
-    assert row.completion_tokens == 1
+    assert row.completion_tokens == 2
 
 
 @pytest.mark.parametrize("name", MID_STREAM)
@@ -180,9 +180,10 @@ def text_event(text: str, finish: str | None = None, index: int = 0) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+THOUGHT = event({"choices": [{"index": 0, "delta": {"reasoning": "A greeting."}}]})
 NO_ANSWER: dict[str, Reply] = {
     "nothing but the end": RawStream(DONE),
-    "an end without a finish reason": RawStream(text_event("Hello") + DONE),
+    "an end without a finish reason": RawStream(THOUGHT + text_event("Hello") + DONE),
     "an error event alone": RawStream(event({"error": {"message": "x", "code": 500}}) + DONE),
     "an error that is a text": RawStream(event({"error": "x"}) + DONE),
     "a flat error": RawStream(event({"object": "error", "message": "x", "code": 400}) + DONE),
@@ -322,7 +323,7 @@ async def test_an_answer_is_whole_with_its_finish_reason_though_the_worker_dies_
     how: End, gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
     """Only the count of its tokens and `[DONE]` are missing."""
-    worker.answers(Answer(["Hello"], breaks=Break(how, 3), pace_seconds=0.02))
+    worker.answers(Answer(["Hello"], breaks=Break(how, 4), pace_seconds=0.02))
     stream = await gateway.stream()
     assert (stream.text(), stream.finish_reasons) == ("Hello", ["stop"])
     assert (await gateway.chat()).message["content"] == "Hello"
@@ -333,7 +334,7 @@ async def test_text_that_came_together_with_a_failure_is_shown(
 ) -> None:
     """What a client sees does not depend on how the worker's bytes were cut."""
     failure = event({"error": {"message": "x", "type": "InternalServerError", "code": 500}})
-    worker.answers(RawStream(text_event("Hello") + failure + DONE))
+    worker.answers(RawStream(THOUGHT + text_event("Hello") + failure + DONE))
     stream = await gateway.stream()
     assert stream.text() == "Hello"
     assert stream.error is not None

@@ -82,7 +82,8 @@ async def test_a_kept_connection_that_the_worker_closed_is_no_failure(
     server = await asyncio.start_server(serve, "127.0.0.1", unused_port)
     async with server:
         gateway = await start_gateway(
-            workers=[{"url": f"http://127.0.0.1:{unused_port}", "max_model_len": 32768}]
+            workers=[{"url": f"http://127.0.0.1:{unused_port}", "max_model_len": 32768}],
+            worker_check="off",
         )
         statuses = [(await gateway.chat()).status for _ in range(3)]
     assert statuses == [200, 200, 200]
@@ -90,6 +91,7 @@ async def test_a_kept_connection_that_the_worker_closed_is_no_failure(
 
 
 EVENTS = (
+    b'data: {"choices":[{"index":0,"delta":{"reasoning":"A greeting."}}]}\n\n'
     b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
     b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     b"data: [DONE]\n\n"
@@ -114,6 +116,7 @@ async def test_comments_alone_are_silence(start_gateway: StartGateway, unused_po
     gateway = await start_gateway(
         workers=[{"url": f"http://127.0.0.1:{unused_port}", "max_model_len": 32768}],
         first_byte_seconds=0.5,
+        worker_check="off",
     )
     response = await gateway.chat()
     await runner.cleanup()

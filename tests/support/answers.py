@@ -56,7 +56,7 @@ class Answer:
     """
 
     content: Sequence[str] = ("Hello", " there.")
-    reasoning: Sequence[str] = ()
+    reasoning: Sequence[str] = ("The user greets me.",)
     tool_calls: Sequence[ToolCall] = ()
     finish: str | None = "stop"
     inline: bool = False

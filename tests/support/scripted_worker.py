@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from app.settings import MODEL_ID, Engine, Separation
-from tests.support.answers import Answer, End, RawStream, Refusal, Reply
+from app.upstream.check import QUESTION, TOOL_QUESTION
+from tests.support.answers import Answer, End, RawStream, Refusal, Reply, ToolCall
 from tests.support.conditions import eventually
 from tests.support.http_connection import (
     LAST_CHUNK,
@@ -60,8 +61,10 @@ class ScriptedWorker:
         self.max_model_len = max_model_len
         self.prompt_tokens = 7  # what `/tokenize` says of every prompt
         self.healthy = True
+        self.splits = True  # as it declares; the gateway checks it before the first request
         self.requests: list[ReceivedRequest] = []  # completions
         self.paths: list[str] = []  # of everything else that was asked
+        self.checks = 0  # of the gateway's own questions, answered
         self.connections = 0  # accepted since the start
         self._replies: list[Reply] = [Answer()]
         self._open: set[HttpConnection] = set()
@@ -159,13 +162,27 @@ class ScriptedWorker:
         with contextlib.suppress(ConnectionResetError):
             while (request := await connection.request()) is not None:
                 if request.path == "/v1/chat/completions":
-                    if not await self._complete(request, connection):
+                    if (checked := self._answer_to_check(request)) is not None:
+                        self.checks += 1
+                        await self._reply(checked, ReceivedRequest(request, 0.0), connection)
+                    elif not await self._complete(request, connection):
                         return
                 else:
                     self.paths.append(request.path)
                     await self._small_route(request, connection)
         connection.close()
         self._open.discard(connection)
+
+    def _answer_to_check(self, http: HttpRequest) -> Answer | None:
+        """What it says to the gateway's own questions; None where it is asked something else."""
+        question = json.loads(http.body)["messages"][-1]["content"]
+        inline = (self.separation is Separation.INLINE) is self.splits
+        if question == QUESTION:
+            return Answer(("Four.",), ("Two and two.",), inline=inline)
+        if question == TOOL_QUESTION:
+            call = ToolCall("get_weather", ('{"city": "Paris"}',))
+            return Answer((), ("The weather.",), (call,), "tool_calls", inline=inline)
+        return None
 
     async def _small_route(self, request: HttpRequest, connection: HttpConnection) -> None:
         match request.path:

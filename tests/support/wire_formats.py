@@ -106,7 +106,11 @@ def _deltas(answer: Answer, engine: Engine) -> Iterator[Json]:
         yield role
     extra = dict(answer.extra_delta_fields)
     for piece in answer.reasoning:
-        yield {("content" if answer.inline else REASONING_FIELD[engine]): piece} | extra
+        yield {
+            (
+                "content" if answer.inline else REASONING_FIELD.get(engine, "reasoning_content")
+            ): piece
+        } | extra
     if answer.inline and answer.finish != "length":
         yield {"content": "</think>\n\n"}
     for piece in answer.content:

@@ -20,7 +20,9 @@ from structlog.testing import capture_logs
 
 from app.audit.log import MAX_BATCH_RECORDS, PostgresAuditLog
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
+from app.audit.writer import MAX_FINDINGS_BYTES
 from app.protocol.events import Usage
+from app.protocol.findings import CallRefusal, Hidden
 from app.store.database import create_engine
 from app.store.tables import audit_records, metadata
 from app.telemetry.metrics import Metrics
@@ -57,6 +59,10 @@ OUTCOME = AuditOutcome(
     usage=Usage(10, 20, 5, 3, exact=True),
     time_to_first_token_seconds=0.5,
     duration_seconds=2.5,
+    findings={
+        "hidden": {Hidden.IN_ANSWER: 2},
+        "refused_calls": [{"name": "rm", "reason": CallRefusal.NOT_ALLOWED}],
+    },
 )
 OF_INTENT: dict[str, Any] = {
     "received_at": datetime.fromtimestamp(RECEIVED_AT, UTC),
@@ -85,7 +91,12 @@ OF_OUTCOME: dict[str, Any] = {
     "usage_exact": True,
     "time_to_first_token_seconds": 0.5,
     "duration_seconds": 2.5,
+    "findings": {
+        "hidden": {"in_answer": 2},
+        "refused_calls": [{"name": "rm", "reason": "not_allowed"}],
+    },
 }
+NO_OUTCOME = dict.fromkeys(OF_OUTCOME) | {"findings": {}}
 WHOLE = {"request_id": "req_1", **OF_INTENT, **OF_OUTCOME}
 
 
@@ -184,7 +195,7 @@ async def test_a_running_request_is_a_row_whose_outcome_follows(engine: AsyncEng
         await audit.log.intent(INTENT)
         await eventually(lambda: audit.written == 1)
         (row,) = await rows(engine)
-        assert row == {"request_id": "req_1", **OF_INTENT, **dict.fromkeys(OF_OUTCOME)}
+        assert row == {"request_id": "req_1", **OF_INTENT, **NO_OUTCOME}
         await audit.log.outcome(OUTCOME)
         await eventually(lambda: audit.written == 2)
     assert await rows(engine) == [WHOLE]
@@ -213,6 +224,27 @@ async def test_writing_again_changes_nothing(engine: AsyncEngine) -> None:
     await late.log.intent(INTENT)
     await late.log.close(DEADLINE_SECONDS)
     assert await rows(engine) == [WHOLE]
+
+
+async def test_findings_beyond_the_bound_are_not_kept(engine: AsyncEngine) -> None:
+    audit = audited(engine)
+    fits = {"refused_calls": ["x" * (MAX_FINDINGS_BYTES - len('{"refused_calls":[""]}'))]}
+    over = {"refused_calls": [*fits["refused_calls"], "x"]}
+    for request_id, findings in (("req_fits", fits), ("req_over", over)):
+        await audit.log.outcome(AuditOutcome(request_id, Outcome.COMPLETED, 200, findings=findings))
+    await audit.log.close(DEADLINE_SECONDS)
+    first, second = await rows(engine)
+    assert (first["findings"], second["findings"]) == (fits, {"truncated": True})
+
+
+async def test_findings_that_the_database_refuses_are_cleaned(engine: AsyncEngine) -> None:
+    audit = audited(engine)
+    hostile = {"refused": {"message": HOSTILE}, "\udfff": object}
+    await audit.log.outcome(AuditOutcome("req_1", Outcome.REFUSED, 403, findings=hostile))
+    await audit.log.close(DEADLINE_SECONDS)
+    (row,) = await rows(engine)
+    assert row["findings"]["refused"] == {"message": CLEANED}
+    assert audit.lost == 0
 
 
 async def test_more_than_a_batch_is_written_whole(engine: AsyncEngine) -> None:

@@ -58,6 +58,7 @@ async def test_a_record_comes_back_whole(engine: AsyncEngine) -> None:
         "whole",
         0,
         parameters={"temperature": 0.6},
+        findings={"hidden": {"in_answer": 1}},
         user_agent="agent\x1b[31m",
         prompt_tokens=12,
         time_to_first_token_seconds=0.25,
@@ -66,6 +67,7 @@ async def test_a_record_comes_back_whole(engine: AsyncEngine) -> None:
     assert found is not None
     assert found.received_at == NOW
     assert found.parameters == {"temperature": 0.6}
+    assert found.findings == {"hidden": {"in_answer": 1}}
     assert found.user_agent == "agent\x1b[31m"
     assert (found.prompt_tokens, found.completion_tokens) == (12, None)
     assert found.time_to_first_token_seconds == 0.25

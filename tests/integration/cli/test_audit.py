@@ -23,7 +23,8 @@ def seeded(database_url: str) -> str:
     rows = [
         {"request_id": "req_done", "outcome": "completed", "status": 200, "minutes": 1}
         | {"prompt_tokens": 12, "completion_tokens": 34, "duration_seconds": 1.5}
-        | {"user_agent": "evil\x1b[2J\nagent", "parameters": {"temperature": 0.6}},
+        | {"user_agent": "evil\x1b[2J\nagent", "parameters": {"temperature": 0.6}}
+        | {"findings": {"stopped": "loop_in_thought", "hidden": {"markup": 2}}},
         {"request_id": "req_refused", "outcome": "refused", "status": 429, "minutes": 120},
         {"request_id": "req_open", "minutes": 180},
         {"request_id": "req_old", "outcome": "completed", "status": 200, "minutes": 14_400},
@@ -91,9 +92,11 @@ def test_a_person_gets_a_table(run: Run) -> None:
         "12",
         "34",
         "1.50",
+        "hidden,stopped",
     ]
     assert len(rest) == 2
     assert "unfinished" in rest[1]
+    assert rest[1].split()[-1] == "-"
 
 
 def test_one_record_is_shown_whole_and_harmless(run: Run) -> None:
@@ -101,9 +104,18 @@ def test_one_record_is_shown_whole_and_harmless(run: Run) -> None:
     assert "\x1b" not in shown
     assert "evil\\x1b[2J\\nagent" in shown
     assert '{"temperature": 0.6}' in shown
+    assert '{"hidden": {"markup": 2}, "stopped": "loop_in_thought"}' in shown
     record = json.loads(run("show", "req_done", "--json").stdout)
     assert record["received_at"] == (NOW - timedelta(minutes=1)).isoformat()
     assert record["parameters"] == {"temperature": 0.6}
+    assert record["findings"] == {"hidden": {"markup": 2}, "stopped": "loop_in_thought"}
+
+
+def test_findings_come_with_a_search_too(run: Run) -> None:
+    lines = run("search", "--json").stdout.splitlines()
+    found = {record["request_id"]: record["findings"] for record in map(json.loads, lines)}
+    assert found["req_done"]["stopped"] == "loop_in_thought"
+    assert found["req_refused"] == found["req_open"] == {}
 
 
 def test_an_unknown_request_ends_with_one_line(run: Run) -> None:

@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli.keys import keys
+from app.cli.policy_options import MAX_TOOLS_FILE_BYTES
 from app.store.database import create_engine
 from app.store.keys import ApiKey, KeyStore
+from app.store.policy import Policy
 
 PEPPER = "pepper of the tests"
 
@@ -64,13 +66,153 @@ def test_a_created_key_opens_the_gateway_with_its_limits(run: Run, database_url:
     found = opened(database_url, key["secret"])
     assert found is not None
     assert found.id == key["id"]
-    assert found.policy.model_dump() == {
+    assert found.policy.model_dump(exclude_none=True) == {
         "models": ("qwythos", "other"),
         "max_output_tokens": 512,
         "requests_per_minute": 60,
         "tokens_per_minute": 1000,
         "concurrency": 4,
     }
+
+
+def policy(key: dict[str, Any]) -> dict[str, Any]:
+    """Those of its fields that are set."""
+    return {name: value for name, value in key["policy"].items() if value is not None}
+
+
+def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> None:
+    rules = [{"name": "read_*", "arguments": {"path": "/srv/.*"}}]
+    key = created(
+        run,
+        *("--name", "backend", "--rpm", "60", "--tpm", "1000", "--concurrency", "4"),
+        *("--max-output-tokens", "512", "--model", "qwythos"),
+        *("--reasoning", "visible", "--reasoning-content", "--unreadable-reasoning", "refuse"),
+        *("--think-in-answer", "show", "--max-thinking-tokens", "2048", "--salvage-tokens", "256"),
+        *("--cold-sampling", "refuse"),
+        *("--engine-parameter", "seed", "--engine-parameter", "top_k"),
+        *("--tool", "get_weather", "--tools-file", rules_in(tmp_path, json.dumps(rules))),
+    )
+    assert policy(key).keys() == Policy.model_fields.keys()
+    chosen = {name: value for name, value in policy(key).items() if name not in LIMITS}
+    assert chosen == {
+        "models": ["qwythos"],
+        "reasoning": "visible",
+        "reasoning_content": True,
+        "unreadable_reasoning": "refuse",
+        "think_in_answer": "show",
+        "max_thinking_tokens": 2048,
+        "salvage_tokens": 256,
+        "cold_sampling": "refuse",
+        "engine_parameters": ["seed", "top_k"],
+        "tools": [{"name": "get_weather", "arguments": {}}, *rules],
+    }
+
+
+LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency", "max_output_tokens")
+
+
+def rules_in(directory: Path, text: str) -> str:
+    path = directory / "tools.json"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_a_flag_can_be_turned_off_by_name(run: Run) -> None:
+    key = created(run, "--name", "backend", "--no-reasoning-content")
+    assert policy(key) == {"reasoning_content": False}
+
+
+def test_a_file_without_rules_allows_no_tool(run: Run, tmp_path: Path) -> None:
+    key = created(run, "--name", "backend", "--tools-file", rules_in(tmp_path, "[]"))
+    assert policy(key) == {"tools": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", ": invalid JSON: EOF while parsing an object at line 1 column 1"),
+        ("[" * 10_000, ": invalid JSON: recursion limit exceeded"),
+        ('{"name": "x"}', ": input should be a valid array"),
+        ('["x"]', ": [0]: input should be an object"),
+        ('[{"arguments": {}}]', ": [0].name: field required"),
+        ('[{"name": "x"}, {"name": "a b"}]', ": [1].name: is not a glob of tool names"),
+        ('[{"name": "x", "args": {}}]', ": [0].args: extra inputs are not permitted"),
+        (
+            '[{"name": "x", "arguments": {"p": "("}}]',
+            ": [0].arguments.p: is not a regular expression: ",
+        ),
+        (
+            '[{"name": "x", "arguments": {"p": "(?=a)"}}]',
+            ": [0].arguments.p: is not a regular expression for policies: look-around",
+        ),
+        ('[{"name": "x", "arguments": {"\u001b[2J": 1}}]', ": [0].arguments.\\x1b[2J: "),
+        (json.dumps([{"name": "x"}] * 257), ": tuple should have at most 256 items"),
+        (" " * (MAX_TOOLS_FILE_BYTES + 1), " has more than 1048576 bytes"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_rules_is_named_in_one_line(
+    run: Run, tmp_path: Path, text: str, reason: str
+) -> None:
+    path = rules_in(tmp_path, text)
+    result = run("create", "--name", "x", "--tools-file", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --tools-file: {path}{reason}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_file_of_rules_that_cannot_be_read_is_named(run: Run, tmp_path: Path) -> None:
+    binary = tmp_path / "binary.json"
+    binary.write_bytes(b"\xff\xfe")
+    for path, reason in (
+        (tmp_path / "none.json", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (binary, "invalid JSON"),
+    ):
+        result = run("create", "--name", "x", "--tools-file", str(path))
+        assert result.exit_code == 2
+        assert str(path) in result.stderr
+        assert reason in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_many_rules_in_all_are_named_by_the_option_they_came_with(run: Run, tmp_path: Path) -> None:
+    globs = [part for number in range(2) for part in ("--tool", f"tool_{number}")]
+    path = rules_in(tmp_path, json.dumps([{"name": "x"}] * 255))
+    result = run("create", "--name", "x", *globs, "--tools-file", path)
+    assert result.stderr == "error: --tools-file: tuple should have at most 256 items after " + (
+        "validation, not 257\n"
+    )
+
+
+def test_a_key_is_shown_with_its_policy_and_without_its_secret(run: Run) -> None:
+    thought = ("--reasoning", "sealed", "--max-thinking-tokens", "64", "--tool", "read_*")
+    key = created(run, "--name", "shown", "--expires-in", "2h", "--model", "qwythos", *thought)
+    run("rotate", key["id"])
+    result = run("show", key["id"])
+    assert result.exit_code == 0
+    shown = result.stdout
+    assert key["secret"] not in shown
+    assert f"sk-qw-...{key['secret'][-4:]} until 2" in shown
+    lines = shown.splitlines()
+    assert lines[0].split() == ["id", key["id"]]
+    assert lines[lines.index("policy") + 1 :] == [
+        '  models: ["qwythos"]',
+        "  reasoning: sealed",
+        "  max_thinking_tokens: 64",
+        '  tools: [{"name": "read_*"}]',
+    ]
+    as_json = json.loads(run("show", key["id"], "--json").stdout)
+    assert as_json["policy"] == key["policy"]
+    assert "secret" not in as_json
+
+
+def test_a_key_without_a_policy_says_so_and_a_revoked_one_that_it_is(run: Run) -> None:
+    key = created(run, "--name", "plain")
+    run("revoke", key["id"])
+    lines = run("show", key["id"]).stdout.splitlines()
+    assert lines[-2:] == ["policy", "  as the gateway's settings say"]
+    assert [line.split()[1] for line in lines if line.startswith("state")] == ["revoked"]
+    assert any(line.startswith("revoked ") for line in lines)
 
 
 def test_a_key_has_the_default_tenant_and_no_limits(run: Run) -> None:
@@ -139,7 +281,7 @@ def test_rotation_without_grace_ends_the_old_secret(run: Run, database_url: str)
     assert opened(database_url, key["secret"]) is None
 
 
-@pytest.mark.parametrize("command", ["revoke", "rotate"])
+@pytest.mark.parametrize("command", ["show", "revoke", "rotate"])
 def test_an_unknown_id_ends_with_one_line(run: Run, command: str) -> None:
     result = run(command, "key_none")
     assert result.exit_code == 1
@@ -154,6 +296,16 @@ def test_an_unknown_id_ends_with_one_line(run: Run, command: str) -> None:
         (("--name", "x", "--tenant", "a b"), "--tenant"),
         (("--name", "x", "--rpm", "0"), "--rpm"),
         (("--name", "x", "--max-output-tokens", "-1"), "--max-output-tokens"),
+        (("--name", "x", "--max-thinking-tokens", "0"), "--max-thinking-tokens"),
+        (("--name", "x", "--salvage-tokens", "0"), "--salvage-tokens"),
+        (("--name", "x", "--reasoning", "some"), "--reasoning"),
+        (("--name", "x", "--unreadable-reasoning", "some"), "--unreadable-reasoning"),
+        (("--name", "x", "--think-in-answer", "some"), "--think-in-answer"),
+        (("--name", "x", "--cold-sampling", "some"), "--cold-sampling"),
+        (("--name", "x", "--engine-parameter", "prompt_logprobs"), "--engine-parameter"),
+        (("--name", "x", "--model", "a\0b"), "--model: holds a NUL"),
+        (("--name", "x", "--tool", "a b"), "--tool: is not a glob of tool names"),
+        (("--name", "x", "--tool", ""), "--tool: string should have at least 1 character"),
         (("--name", "x", "--expires-in", "soon"), "--expires-in"),
         (("--name", "x", "--expires-in", "0s"), "--expires-in"),
         ((), "--name"),

@@ -1,5 +1,6 @@
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
-from app.audit.writer import Batch
+from app.audit.writer import MAX_FINDINGS_BYTES, Batch, bounded_findings
+from app.protocol.findings import CallRefusal, Hidden
 
 
 def intent(request_id: str) -> AuditIntent:
@@ -29,3 +30,14 @@ def test_halves_keep_the_records_of_a_request_together() -> None:
 def test_halving_ends_at_single_requests() -> None:
     batch = Batch({"a": intent("a"), "b": intent("b")}, {})
     assert [half.request_ids for half in batch.halves()] == [["a"], ["b"]]
+
+
+def test_findings_become_plain_json() -> None:
+    findings = bounded_findings({"hidden": {Hidden.MARKUP: 1}, "calls": (CallRefusal.CUT,)})
+    assert findings == {"hidden": {"markup": 1}, "calls": ["cut"]}
+    assert [type(name) for name in findings["hidden"]] == [str]
+    assert type(findings["calls"][0]) is str
+
+
+def test_findings_beyond_the_bound_only_say_so() -> None:
+    assert bounded_findings({"x": "\u6d4b" * MAX_FINDINGS_BYTES}) == {"truncated": True}

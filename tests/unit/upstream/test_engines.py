@@ -5,9 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.errors import InvalidRequest
 from app.settings import Engine, WorkerSettings
-from app.upstream.engines import dialect_of, refuse_unsupported, worker_body
+from app.upstream.engines import dialect_of, unsupported, worker_body
 
 FIELDS: dict[str, Any] = {
     "messages": [{"role": "user", "content": "hi"}],
@@ -91,12 +90,48 @@ def test_transformers_refuses_what_it_does_not_know_so_it_is_not_sent() -> None:
             {"engine": Engine.LLAMACPP, "body_overrides": {"grammar": "g"}},
             "tool_choice",
         ),
+        # A grammar would begin within the thought, and nothing would come of it.
+        ({"response_format": {"type": "json_object"}}, {"separation": "inline"}, "response_format"),
+        ({"tools": [{}], "tool_choice": "required"}, {"separation": "inline"}, "tool_choice"),
+        # It ignores the choice of a tool.
+        (
+            {"tools": [{}], "tool_choice": "required"},
+            {"engine": Engine.TRANSFORMERS},
+            "tool_choice",
+        ),
+        ({"continue_final_message": True}, {"engine": Engine.LLAMACPP}, "continue_final_message"),
     ],
 )
-def test_what_a_worker_cannot_do_is_refused(
+def test_what_a_worker_cannot_do_is_named(
     fields: dict[str, Any], settings: dict[str, Any], param: str
 ) -> None:
     worker = WorkerSettings.model_validate({"url": "http://w:1"} | settings)
-    with pytest.raises(InvalidRequest) as caught:
-        refuse_unsupported(dialect_of(worker), FIELDS | fields)
-    assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
+    assert unsupported(dialect_of(worker), FIELDS | fields) == param
+
+
+def test_an_engine_with_its_parsers_takes_all_of_it() -> None:
+    everything = {
+        "n": 2,
+        "response_format": {"type": "json_object"},
+        "tools": [{}],
+        "tool_choice": "required",
+        "continue_final_message": True,
+    }
+    worker = WorkerSettings.model_validate({"url": "http://w:1"})
+    assert unsupported(dialect_of(worker), FIELDS | everything) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "separation", "kept"),
+    [
+        (Engine.VLLM, "parser", True),
+        (Engine.VLLM, "inline", False),  # it answers 400 without a reasoning parser
+        (Engine.SGLANG, "parser", False),
+        (Engine.LLAMACPP, "inline", False),
+    ],
+)
+def test_a_thinking_quota_goes_only_where_it_is_known(
+    engine: Engine, separation: str, kept: bool
+) -> None:
+    body = ask(engine, FIELDS | {"thinking_token_budget": 64}, separation=separation)
+    assert ("thinking_token_budget" in body) is kept

@@ -1,16 +1,17 @@
+import base64
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.embedded.pepper import dev_pepper
+from app.embedded.dev_secrets import dev_pepper, dev_sealing_key
 
 
 def test_a_pepper_is_made_once_and_kept(tmp_path: Path) -> None:
     home = tmp_path / "new" / "home"
     pepper = dev_pepper(home)
-    assert len(pepper) == 43
+    assert len(base64.b64decode(pepper)) == 32
     assert dev_pepper(home) == pepper
     assert [path.name for path in home.iterdir()] == ["pepper"]
 
@@ -34,3 +35,9 @@ def test_an_empty_file_is_no_pepper(tmp_path: Path) -> None:
 
 def test_different_homes_have_different_peppers(tmp_path: Path) -> None:
     assert dev_pepper(tmp_path / "a") != dev_pepper(tmp_path / "b")
+
+
+def test_the_sealing_key_is_a_secret_of_its_own(tmp_path: Path) -> None:
+    key = dev_sealing_key(tmp_path)
+    assert len(base64.b64decode(key)) == 32
+    assert key == dev_sealing_key(tmp_path) != dev_pepper(tmp_path)

@@ -1,0 +1,183 @@
+"""A key's policy at the terminal: the options that make one, and its fields as lines."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeVar, get_args
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from app.cli.errors import BadUsage
+from app.store.policy import AllowedTool, AllowedTools, EngineParameter, Policy, Reasoning
+
+MAX_TOOLS_FILE_BYTES = 1024 * 1024  # far more than MAX_TOOL_RULES and their patterns need
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class PolicyOptions(TypedDict):
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    max_output_tokens: int | None
+    model: tuple[str, ...]
+    reasoning: Literal["hidden", "visible", "sealed"] | None
+    reasoning_content: bool | None
+    unreadable_reasoning: Literal["ignore", "refuse"] | None
+    think_in_answer: Literal["hide", "show"] | None
+    max_thinking_tokens: int | None
+    salvage_tokens: int | None
+    cold_sampling: Literal["raise", "refuse", "pass"] | None
+    engine_parameter: tuple[EngineParameter, ...]
+    tool: tuple[str, ...]
+    tools_file: Path | None
+
+
+# Where an option's name is not that of the policy's field.
+_OPTIONS = {
+    "models": "model",
+    "requests_per_minute": "rpm",
+    "tokens_per_minute": "tpm",
+    "engine_parameters": "engine-parameter",
+    "tools": "tool",
+}
+
+_DECORATORS = (
+    click.option("--rpm", type=int, help="Requests a minute."),
+    click.option("--tpm", type=int, help="Tokens a minute, of prompts and answers."),
+    click.option("--concurrency", type=int, help="Requests at a time."),
+    click.option("--max-output-tokens", type=int, help="Longest answer, with its thought."),
+    click.option(
+        "--model", multiple=True, help="A model it may use; give more than one if need be."
+    ),
+    click.option(
+        "--reasoning",
+        type=click.Choice([value.value for value in Reasoning]),
+        help="What clients get of the thought; sealed is encrypted, to be sent back.  "
+        "[default: hidden]",
+    ),
+    click.option(
+        "--reasoning-content/--no-reasoning-content",
+        default=None,
+        help="Send a visible thought as `reasoning_content`, too.",
+    ),
+    click.option(
+        "--unreadable-reasoning",
+        type=click.Choice(["ignore", "refuse"]),
+        help="A sealed thought that does not open.  [default: ignore]",
+    ),
+    click.option(
+        "--think-in-answer",
+        type=click.Choice(["hide", "show"]),
+        help="Think tags in an answer that has begun.  [default: hide]",
+    ),
+    click.option("--max-thinking-tokens", type=int, help="Longest thought."),
+    click.option(
+        "--salvage-tokens",
+        type=int,
+        help="Tokens for an answer whose thought used up all of its own.  [default: none]",
+    ),
+    click.option(
+        "--cold-sampling",
+        type=click.Choice(["raise", "refuse", "pass"]),
+        help="A temperature so low that the model loops.  [default: raise]",
+    ),
+    click.option(
+        "--engine-parameter",
+        type=click.Choice(get_args(EngineParameter)),
+        multiple=True,
+        help="An engine's parameter it may set; give more than one if need be.  [default: all]",
+    ),
+    click.option(
+        "--tool",
+        metavar="GLOB",
+        multiple=True,
+        help="Tools it may use, by name; give more than one if need be.  [default: all]",
+    ),
+    click.option(
+        "--tools-file",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help='More tools, with patterns for their arguments, as JSON: [{"name": "read_*", '
+        '"arguments": {"path": "/srv/.*"}}].',
+    ),
+)
+
+
+def policy_options(command: Command) -> Command:
+    """Adds the options of PolicyOptions to a command."""
+    for decorator in reversed(_DECORATORS):
+        command = decorator(command)
+    return command
+
+
+def policy_of(options: PolicyOptions) -> Policy:
+    """Raises BadUsage, naming the option at fault and what in it is wrong."""
+    path = options["tools_file"]
+    tools: list[object] = [{"name": glob} for glob in options["tool"]]
+    if path is not None:
+        tools += _tools_in(path)
+    values = {
+        "models": options["model"] or None,
+        "requests_per_minute": options["rpm"],
+        "tokens_per_minute": options["tpm"],
+        "engine_parameters": options["engine_parameter"] or None,
+        "tools": tools if options["tool"] or path is not None else None,
+    }
+    for name in Policy.model_fields.keys() - values.keys():
+        values[name] = options[name]  # type: ignore[literal-required]  # the rest has its name
+    try:
+        return Policy.model_validate(values)
+    except ValidationError as error:
+        name, *rest = _first(error)["loc"]
+        option = _OPTIONS.get(str(name), str(name).replace("_", "-"))
+        if name == "tools" and not rest and path is not None:
+            option = "tools-file"
+        raise BadUsage(f"--{option}: {reason(error)}") from None
+
+
+def policy_lines(policy: Policy) -> list[tuple[str, object]]:
+    """Name and value of each field that is set."""
+    shown = policy.model_dump(mode="json", exclude_defaults=True)
+    return [
+        # ASCII, so that no pattern can steer the terminal it is shown on.
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in shown.items()
+    ]
+
+
+def reason(error: ValidationError) -> str:
+    """The first error's, in one line that follows on a name."""
+    text = " ".join(str(_first(error)["msg"]).removeprefix("Value error, ").split())
+    return f"{text[0].lower()}{text[1:]}"
+
+
+def _tools_in(path: Path) -> list[object]:
+    """The rules that a file holds; an empty list allows no tool at all."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_TOOLS_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadUsage(f"--tools-file: cannot read {path}: {error.strerror}") from None
+    if len(text) > MAX_TOOLS_FILE_BYTES:
+        raise BadUsage(f"--tools-file: {path} has more than {MAX_TOOLS_FILE_BYTES} bytes")
+    try:
+        return list(_TOOLS.validate_json(text))
+    except ValidationError as error:
+        where = _where(_first(error)["loc"])
+        raise BadUsage(f"--tools-file: {path}: {where}{reason(error)}") from None
+
+
+_TOOLS: TypeAdapter[tuple[AllowedTool, ...]] = TypeAdapter(AllowedTools)
+
+
+def _where(loc: Sequence[int | str]) -> str:
+    """`[0].arguments.path: `, or nothing where it is the file as a whole."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    found = ascii("".join(parts))[1:-1]
+    return f"{found}: " if found else ""
+
+
+def _first(error: ValidationError) -> dict[str, Any]:
+    return dict(error.errors(include_url=False, include_input=False)[0])

@@ -1,0 +1,434 @@
+"""Thought, answer and calls, told apart in the text of one choice.
+
+The chat template opens `<think>` itself, so a worker without a reasoning parser sends a thought, a
+closing tag and the answer; a thought that is cut off holds no tag at all. A worker with a parser
+sends the thought in a field of its own, and errs in known cases. So nothing is believed: whatever
+could be thought is hidden, and text that comes before any thought is held until it is known.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from app.protocol.calls import CallGate
+from app.protocol.events import ReasoningDelta, TextDelta, ToolCallDelta
+from app.protocol.findings import Findings, Hidden
+from app.protocol.rules import AnswerRules, Start
+from app.protocol.tags import (
+    CALL_CLOSE_TAG,
+    FUNCTION_CLOSE_TAG,
+    FUNCTION_TAG,
+    Kind,
+    Tag,
+    overlap,
+    partial_tag,
+    tags,
+)
+from app.protocol.thought import QUOTES, ThoughtDepth
+from app.protocol.tool_markup import parse_call
+
+# Behind `<tool_call>`, before the `{` or `<function=` that makes a call of it.
+MAX_LEAD_CHARACTERS = 64
+MAX_CALL_CHARACTERS = 1024 * 1024
+MAX_CLOSING_TAGS = 16  # of a call; all but the last one stand inside its arguments
+
+Piece = TextDelta | ReasoningDelta | ToolCallDelta
+
+
+class State(Enum):
+    HELD = auto()  # a thought was asked for, and none has come
+    THOUGHT = auto()
+    ANSWER = auto()
+    CALL = auto()
+    AFTER_CALL = auto()  # the model does not speak behind a call; what comes is no answer
+
+
+_FIRST = {Start.SPLIT: State.HELD, Start.THOUGHT: State.THOUGHT, Start.ANSWER: State.ANSWER}
+
+
+class Splitter:
+    """Text in; TextDelta (the answer), ReasoningDelta (the thought) and released calls out.
+
+    What it holds back is bounded: the beginning of a tag, a call that is not whole, and text that
+    came before any thought. `close()` leaves nothing held.
+    """
+
+    def __init__(
+        self,
+        choice: int,
+        start: Start,
+        rules: AnswerRules,
+        gate: CallGate,
+        findings: Findings,
+    ) -> None:
+        self._choice = choice
+        self._rules = rules
+        self._gate = gate
+        self._findings = findings
+        self._state = _FIRST[start]
+        self._splits = start is Start.SPLIT
+        self._depth = ThoughtDepth(False)
+        self._field_depth = ThoughtDepth()  # of the engine's own field
+        self._field_tail = ""
+        self._field_behind = ""
+        self._tail = ""  # may still become a tag
+        self._behind = ""  # the character before it
+        self._skip_space = start is Start.ANSWER  # between a thought and its answer
+        self._begun = False  # something of the answer was shown
+        self._held: list[str] = []
+        self._held_characters = 0
+        self._call: list[str] = []
+        self._call_characters = 0
+        self._call_closings = 0
+        self._bare = False  # the call has no tag around it
+        self._hid_after_call = False
+        self._back = State.ANSWER  # from where the call began
+        self._out: list[Piece] = []
+        self._steps: dict[State, Callable[[str], str]] = {
+            State.HELD: self._in_held,
+            State.THOUGHT: self._in_thought,
+            State.ANSWER: self._in_answer,
+            State.CALL: self._in_call,
+            State.AFTER_CALL: self._after_call,
+        }
+
+    @property
+    def plain(self) -> bool:
+        """Text without a `<` would go through as it is: it is answer, and nothing is pending."""
+        return self._begun and self._state is State.ANSWER and not (self._tail or self._skip_space)
+
+    def feed(self, text: str) -> list[Piece]:
+        text, self._tail = self._tail + text, ""
+        while text:
+            if self._state is State.ANSWER and self._field_depth.open:
+                self._think_on()
+            text = self._steps[self._state](text)
+        return self._take()
+
+    def thought_elsewhere(self, text: str) -> list[Piece]:
+        """The engine sent thought in a field of its own. What of the text was held came before it:
+        an engine that splits does not begin with the answer."""
+        if self._state is State.HELD:
+            self._hold(self._tail)
+            self._tail = ""
+            self._hide_held()
+            self._state = State.ANSWER
+        self._skip_space = True
+        if self._field_tail or "<" in text:
+            self._count_field(text)
+        else:
+            self._field_depth.pass_over(text)
+            self._field_behind = text[-1:]
+        return self._take()
+
+    def call_elsewhere(self) -> list[Piece]:
+        """The engine's own parser found a call. Text that is held stays so until the end."""
+        tail, self._tail = self._tail, ""
+        match self._state:
+            case State.CALL:
+                self._gate.cut()
+                self._call.clear()
+            case State.HELD:
+                self._hold(tail)
+            case State.ANSWER:
+                self._show(tail)
+            case _:
+                self._think(tail)
+        self._state = State.AFTER_CALL
+        return self._take()
+
+    def close(self, reason: str, *, verified: bool) -> list[Piece]:
+        """The end. Text without any thought is the answer of a `verified` worker that came to its
+        own end; cut off, it may be a thought."""
+        tail, self._tail = self._tail, ""
+        match self._state:
+            case State.CALL:
+                self._end_call(tail)
+            case State.HELD:
+                self._hold(tail)
+            case State.ANSWER if _is_call_tag(tail):
+                self._findings.hide(Hidden.MARKUP)
+            case State.ANSWER:
+                self._show(tail)
+            case _:
+                self._think(tail)
+        if verified and reason != "length":
+            text, self._held = "".join(self._held), []
+            self._in_answer(text, last=True)
+        else:
+            self._hide_held()
+        return self._take()
+
+    # -- one state each: text in, what is left of it for the next state out
+
+    def _in_held(self, text: str) -> str:
+        for tag in tags(text):
+            if tag.kind is Kind.CLOSE or tag.kind is Kind.OPEN:
+                self._hold(text[: tag.start])
+                within = self._hide_held()
+                if not within:
+                    self._findings.hide(Hidden.BEFORE_THOUGHT)
+                self._think_anew(False, begun=within)
+                if tag.start:
+                    self._behind = text[tag.start - 1]
+                return text[tag.start :]
+            if tag.kind is Kind.CALL and (called := self._call_follows(text, tag)) is not False:
+                self._hold(text[: tag.start])
+                return self._begin_call(text, tag) if called else self._wait(text, tag.start)
+            if tag.kind is Kind.FUNCTION and self._rules.calls.offered:
+                self._hold(text[: tag.start])
+                self._begin_call(text, tag, bare=True)
+                return text[tag.start :]
+        keep = partial_tag(text)
+        self._hold(text[: len(text) - keep])
+        if self._held_characters > self._rules.hold_characters:
+            self._think_anew(False, begun=self._hide_held())
+        return self._wait(text, len(text) - keep)
+
+    def _in_thought(self, text: str) -> str:
+        done = 0
+        for tag in tags(text):
+            self._depth.pass_over(text[done : tag.start])
+            behind = text[tag.start - 1] if tag.start else self._behind
+            if tag.kind is Kind.OPEN:
+                self._depth.opens(variant=tag.variant, behind=behind)
+            elif tag.kind is Kind.CLOSE:
+                if behind and behind in QUOTES:
+                    if tag.end == len(text):  # what follows tells whether it is quoted
+                        self._think(text[: tag.start])
+                        return self._wait(text, tag.start)
+                    if text[tag.end] == behind:
+                        done = tag.end
+                        continue
+                self._depth.closes(variant=tag.variant)
+                if not self._depth.open:
+                    self._think(text[: tag.start])
+                    self._answer_follows()
+                    return text[tag.end :]
+            elif tag.kind is Kind.CALL and self._rules.calls.offered:
+                called = self._call_follows(text, tag)
+                if called is not False:
+                    self._think(text[: tag.start])
+                    return self._begin_call(text, tag) if called else self._wait(text, tag.start)
+            # A tag of another kind is text like any other here.
+            done = tag.end if tag.kind in (Kind.OPEN, Kind.CLOSE) else tag.start
+        keep = partial_tag(text[done:])
+        self._depth.pass_over(text[done : len(text) - keep])
+        self._think(text[: len(text) - keep])
+        return self._wait(text, len(text) - keep)
+
+    def _in_answer(self, text: str, *, last: bool = False) -> str:
+        done = 0
+        for tag in tags(text):
+            self._show(text[done : tag.start])
+            done = tag.start
+            if tag.kind in (Kind.OPEN, Kind.CLOSE):
+                if self._rules.show_second_thought and self._begun:
+                    continue
+                if tag.kind is Kind.OPEN:
+                    self._findings.hide(Hidden.IN_ANSWER)
+                    self._think_anew(tag.variant)
+                    self._behind = ""
+                    return text[tag.end :]
+                self._drop_stray_close()
+            elif tag.kind is Kind.CALL:
+                called = False if last else self._call_follows(text, tag)
+                if called is not False:
+                    return self._begin_call(text, tag) if called else self._wait(text, tag.start)
+                if not (self._begun or last) and self._splits:
+                    # SGLang takes a call that is spoken of in the thought for the thought's end.
+                    self._findings.hide(Hidden.IN_ANSWER)
+                    self._think_anew(False)
+                    return text[tag.end :]
+                self._findings.hide(Hidden.MARKUP)
+            elif tag.kind is Kind.FUNCTION and not last:
+                if not self._rules.calls.offered:
+                    continue
+                self._begin_call(text, tag, bare=True)
+                return text[tag.start :]
+            else:
+                self._findings.hide(Hidden.MARKUP)
+            done = tag.end
+        keep = 0 if last else partial_tag(text[done:])
+        self._show(text[done : len(text) - keep])
+        return self._wait(text, len(text) - keep)
+
+    def _in_call(self, text: str) -> str:
+        closing = FUNCTION_CLOSE_TAG if self._bare else CALL_CLOSE_TAG
+        at = text.find(closing)
+        if at < 0:
+            keep = overlap(text, closing)
+            self._add_to_call(text[: len(text) - keep])
+            return self._wait(text, len(text) - keep)
+        self._add_to_call(text[: at + len(closing)])
+        if self._state is State.CALL:  # it was not too long
+            whole = "".join(self._call)
+            if self._release(whole if self._bare else whole[: -len(closing)]):
+                return text[at + len(closing) :]
+            # It stood inside an argument, or so it seems: the call goes on.
+            self._call = [whole]
+            self._call_closings += 1
+            if self._call_closings > MAX_CLOSING_TAGS:
+                self._give_up_call()
+        return text[at + len(closing) :]
+
+    def _after_call(self, text: str) -> str:
+        done = 0
+        for tag in tags(text):
+            if tag.kind is Kind.CALL:
+                called = self._call_follows(text, tag)
+                if called is not False:
+                    self._hide_after_call(text[done : tag.start])
+                    return self._begin_call(text, tag) if called else self._wait(text, tag.start)
+            elif tag.kind is Kind.FUNCTION and self._rules.calls.offered:
+                self._hide_after_call(text[done : tag.start])
+                self._begin_call(text, tag, bare=True)
+                return text[tag.start :]
+            elif tag.kind is Kind.OTHER:
+                self._hide_after_call(text[done : tag.start])
+                done = tag.end
+        keep = partial_tag(text[done:])
+        self._hide_after_call(text[done : len(text) - keep])
+        return self._wait(text, len(text) - keep)
+
+    # -- what the states share
+
+    def _take(self) -> list[Piece]:
+        out, self._out = self._out, []
+        return out
+
+    def _wait(self, text: str, at: int) -> str:
+        """Keeps the rest until more has come."""
+        if at:
+            self._behind = text[at - 1]
+        self._tail = text[at:]
+        return ""
+
+    def _think(self, text: str) -> None:
+        if text:
+            self._out.append(ReasoningDelta(self._choice, text))
+
+    def _show(self, text: str) -> None:
+        if self._skip_space:
+            text = text.lstrip()
+            self._skip_space = not text
+        if text:
+            self._begun = self._begun or not text.isspace()
+            self._out.append(TextDelta(self._choice, text))
+
+    def _think_anew(self, variant: bool, *, begun: bool = False) -> None:
+        self._depth = ThoughtDepth(variant, fresh=not begun)
+        self._state = State.THOUGHT
+
+    def _think_on(self) -> None:
+        """The engine took a thought within the thought for its end, and swallows closing tags."""
+        self._findings.hide(Hidden.IN_ANSWER)
+        self._depth, self._field_depth = self._field_depth.went_on(), ThoughtDepth(fresh=False)
+        self._state = State.THOUGHT
+
+    def _answer_follows(self) -> None:
+        self._state = State.ANSWER
+        self._skip_space = True
+
+    def _drop_stray_close(self) -> None:
+        self._findings.hide(Hidden.MARKUP)
+        if self._begun:
+            self._findings.shown_too_early += 1
+        else:
+            self._skip_space = True
+
+    def _hold(self, text: str) -> None:
+        if text:
+            self._held.append(text)
+            self._held_characters += len(text)
+
+    def _hide_held(self) -> bool:
+        """Whether there was anything to hide."""
+        text, self._held, self._held_characters = "".join(self._held), [], 0
+        if text and not text.isspace():
+            self._findings.hide(Hidden.BEFORE_THOUGHT)
+            self._think(text)
+            return True
+        return False
+
+    def _hide_after_call(self, text: str) -> None:
+        if text and not text.isspace():
+            if not self._hid_after_call:  # once, however it was cut
+                self._hid_after_call = True
+                self._findings.hide(Hidden.AFTER_CALL)
+            self._think(text)
+
+    def _count_field(self, text: str) -> None:
+        text, self._field_tail = self._field_tail + text, ""
+        done = 0
+        for tag in tags(text):
+            self._field_depth.pass_over(text[done : tag.start])
+            behind = text[tag.start - 1] if tag.start else self._field_behind
+            if tag.kind is Kind.OPEN:
+                self._field_depth.opens(variant=tag.variant, behind=behind)
+            elif tag.kind is Kind.CLOSE and not (behind and behind in QUOTES):
+                self._field_depth.closes(variant=tag.variant)
+            done = tag.end if tag.kind in (Kind.OPEN, Kind.CLOSE) else tag.start
+        keep = partial_tag(text[done:])
+        self._field_depth.pass_over(text[done : len(text) - keep])
+        self._field_tail = text[len(text) - keep :]
+        self._field_behind = text[: len(text) - keep][-1:] or self._field_behind
+
+    # -- calls
+
+    def _call_follows(self, text: str, tag: Tag) -> bool | None:
+        """Whether `<tool_call>` begins a call, or is only spoken of; None: not known yet."""
+        lead = text[tag.end : tag.end + MAX_LEAD_CHARACTERS]
+        begun = lead.lstrip()
+        if begun.startswith(("{", FUNCTION_TAG)):
+            return True
+        if FUNCTION_TAG.startswith(begun) and len(lead) < MAX_LEAD_CHARACTERS:
+            return None
+        return False
+
+    def _begin_call(self, text: str, tag: Tag, *, bare: bool = False) -> str:
+        self._back, self._state = self._state, State.CALL
+        self._bare = bare
+        self._call, self._call_characters, self._call_closings = [], 0, 0
+        return text[tag.end :]
+
+    def _add_to_call(self, text: str) -> None:
+        self._call.append(text)
+        self._call_characters += len(text)
+        if self._call_characters > MAX_CALL_CHARACTERS:
+            self._give_up_call()
+
+    def _release(self, markup: str) -> bool:
+        """Whether it was a whole call; then the gate has decided what becomes of it."""
+        if self._back is State.THOUGHT:
+            called = parse_call(markup, self._rules.calls.offered)
+            if called is not None and called.name not in self._rules.calls.offered:
+                self._think(markup)  # spoken of in the thought
+                self._state = State.THOUGHT
+                return True
+        deltas = self._gate.found(markup)
+        if deltas is None:
+            return False
+        self._out += deltas
+        self._state = State.AFTER_CALL
+        return True
+
+    def _give_up_call(self) -> None:
+        self._gate.cut()
+        self._think("".join(self._call))
+        self._call = []
+        self._state = State.AFTER_CALL
+
+    def _end_call(self, tail: str) -> None:
+        """A model may leave out the last closing tag; a call that is whole without it is one."""
+        self._call.append(tail)
+        markup = "".join(self._call)
+        if not self._release(markup):
+            if self._back is State.THOUGHT:
+                self._think(markup)
+            else:
+                self._gate.cut()
+        self._call = []
+
+
+def _is_call_tag(tail: str) -> bool:
+    return any(tag.kind is Kind.CALL for tag in tags(tail))

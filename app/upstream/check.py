@@ -1,0 +1,179 @@
+"""Does a worker split the thought off as its settings say? Asked once, before its first request.
+
+A worker started without its reasoning parser, with another template, or declared wrongly would show
+thoughts as answers. Two short answers show it; each replica of the gateway asks each worker for
+them, and again whenever the worker had been away.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.errors import GatewayError
+from app.protocol.chunks import MalformedChunk, decode_chunk
+from app.protocol.events import (
+    Event,
+    Finish,
+    ReasoningDelta,
+    StreamFailed,
+    TextDelta,
+    ToolCallDelta,
+)
+from app.protocol.request import Json
+from app.protocol.sse import DONE, SSEDecoder, SSEError
+from app.protocol.tags import CALL_TAG, CLOSE_TAG, Kind, tags
+from app.settings import Separation
+from app.upstream.client import WorkerClient
+from app.upstream.endpoint import Endpoint
+from app.upstream.engines import worker_body
+
+QUESTION = "What is two plus two?"
+TOOL_QUESTION = "What is the weather in Paris?"
+TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Name of the city"}},
+            "required": ["city"],
+        },
+    },
+}
+MAX_TOKENS = 2048
+THINKING_TOKENS = 512  # where the worker keeps to a quota
+SEEN_CHARACTERS = 32  # of an answer without tags: enough
+REQUEST_ID = "req_worker_check"
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    UNDECIDED = "undecided"  # it could not be asked, or did not get far enough
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason` is for the operator's log, and says what to change."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class Calls(StrEnum):
+    """What became of the question for a tool call; models are free to make none."""
+
+    PARSED = "parsed"
+    IN_TEXT = "in_text"
+    NONE = "none"
+
+
+def judge(events: Sequence[Event], separation: Separation) -> Verdict:
+    """An answer to the question, or as much of it as there was."""
+    failures = [event.message for event in events if isinstance(event, StreamFailed)]
+    if failures:
+        return Verdict(Outcome.UNDECIDED, f"the worker failed: {failures[0]}")
+    thought = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    finish = next((event.reason for event in events if isinstance(event, Finish)), None)
+    tagged = any(tag.kind in (Kind.OPEN, Kind.CLOSE) for tag in tags(text))
+    if separation is Separation.INLINE:
+        return _judge_inline(thought, text, finish)
+    if tagged or (finish and not thought.strip()):
+        return Verdict(
+            Outcome.FAILED,
+            "the worker leaves the thought in the text, or does not think: start it with its "
+            "reasoning parser (vLLM: --reasoning-parser qwen3), or declare separation 'inline'",
+        )
+    if thought.strip() and (text.strip() or finish == "length"):
+        return Verdict(Outcome.OK)
+    if finish:
+        return Verdict(Outcome.FAILED, "the worker thought and gave no answer")
+    return Verdict(Outcome.UNDECIDED, "the worker's answer broke off")
+
+
+def _judge_inline(thought: str, text: str, finish: str | None) -> Verdict:
+    if thought.strip():
+        return Verdict(
+            Outcome.FAILED,
+            "the worker splits the thought off by itself: declare separation 'parser'",
+        )
+    if text.partition(CLOSE_TAG)[0].strip() and CLOSE_TAG in text:
+        return Verdict(Outcome.OK)
+    if finish == "length":
+        return Verdict(Outcome.UNDECIDED, "the worker's thought did not end in time")
+    if finish:
+        return Verdict(
+            Outcome.FAILED, "no thought ends in the worker's text: which template does it use?"
+        )
+    return Verdict(Outcome.UNDECIDED, "the worker's answer broke off")
+
+
+def judge_calls(events: Sequence[Event]) -> Calls:
+    if any(isinstance(event, ToolCallDelta) for event in events):
+        return Calls.PARSED
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    return Calls.IN_TEXT if CALL_TAG in text else Calls.NONE
+
+
+async def check(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Verdict:
+    """Asks, within `seconds` in all, and notes on the endpoint how it calls tools. Raises nothing
+    but a cancellation."""
+    try:
+        async with asyncio.timeout(seconds):
+            events = await _ask(endpoint, client, seconds, QUESTION)
+            verdict = judge(events, endpoint.settings.separation)
+            if verdict.outcome is Outcome.OK and not endpoint.dialect.grammar_bound:
+                with suppress(GatewayError, SSEError, MalformedChunk):
+                    called = await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL)
+                    endpoint.calls = judge_calls(called)
+    except TimeoutError:
+        return Verdict(Outcome.UNDECIDED, "no answer in time")
+    except (GatewayError, SSEError, MalformedChunk) as error:
+        return Verdict(Outcome.UNDECIDED, f"{type(error).__name__}: {error}")
+    return verdict
+
+
+async def _ask(
+    endpoint: Endpoint, client: WorkerClient, seconds: float, question: str, *tools: Json
+) -> list[Event]:
+    """The events of its answer, until they tell enough."""
+    fields: Json = {
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": MAX_TOKENS,
+        "thinking_token_budget": THINKING_TOKENS,
+    }
+    if tools:
+        fields["tools"] = list(tools)
+    body = worker_body(endpoint.dialect, endpoint.settings, endpoint.model or "", fields)
+    stream = await client.open(
+        endpoint, body, request_id=REQUEST_ID, first_byte_seconds=seconds, kept=False
+    )
+    decoder = SSEDecoder()
+    events: list[Event] = []
+    try:
+        while data := await stream.read():
+            payloads = decoder.feed(data)
+            events += _events(payloads)
+            if DONE in payloads or (not tools and _tells(events, endpoint.settings.separation)):
+                break
+    finally:
+        stream.close()
+    return events
+
+
+def _events(payloads: Sequence[bytes]) -> Iterator[Event]:
+    for payload in payloads:
+        if payload != DONE:
+            yield from decode_chunk(payload)
+
+
+def _tells(events: Sequence[Event], separation: Separation) -> bool:
+    """Whether the rest of the answer is of no interest."""
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    if separation is Separation.INLINE:
+        return CLOSE_TAG in text
+    return len(text) >= SEEN_CHARACTERS

@@ -1,0 +1,68 @@
+"""`prepare` with all its parts but the workers, of which only a context and a count are needed."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from app.protocol.sealed import Sealer
+from prometheus_client import CollectorRegistry
+
+from app.gateway.prepare import prepare
+from app.gateway.types import Caller, PreparedRequest, Principal
+from app.protocol.request import ChatRequest, Json
+from app.settings import Settings
+from app.store.policy import Policy
+from app.telemetry.metrics import Metrics
+from app.upstream.workers import Workers
+
+NOW = 1_790_000_000.0  # wall-clock seconds
+CALLER = Caller("req_abc", "/v1/chat/completions", "POST", received_at=NOW, started_at=1.0)
+PRINCIPAL = Principal("key_1", "acme", "n", Policy())
+USER: Json = {"role": "user", "content": "hi"}
+REQUEST = ChatRequest("qwythos", (USER,), body_bytes=60)
+SEALER = Sealer([b"k" * 32], seconds=3_600)
+
+
+@dataclass
+class Counting:
+    """Stands where the workers are: a context, and a count that is asked for or not."""
+
+    context_tokens: int = 10_000
+    count: int | None = None
+    asked: int = 0
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+
+    async def count_tokens(self, fields: dict[str, Any]) -> int | None:
+        self.asked += 1
+        return self.count
+
+    def counted(self, name: str) -> float:
+        """The value of a metric, with its labels as they are shown."""
+        for line in self.metrics.render()[0].decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError(f"no metric {name}")
+
+
+async def run(
+    request: ChatRequest = REQUEST,
+    workers: Counting | None = None,
+    *,
+    sealer: Sealer | None = SEALER,
+    settings: Settings | None = None,
+    tenant: str = "acme",
+    now: float = NOW,
+    **policy: Any,
+) -> PreparedRequest:
+    return await prepare(
+        request,
+        replace(PRINCIPAL, tenant=tenant, policy=Policy(**policy)),
+        replace(CALLER, received_at=now),
+        settings or Settings(default_output_tokens=2_000),
+        b"pepper",
+        cast(Workers, workers or Counting()),
+        sealer,
+    )
+
+
+def tool(name: str, **parameters: Any) -> Json:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
