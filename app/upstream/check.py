@@ -8,10 +8,10 @@ them, and again whenever the worker had been away.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.errors import GatewayError
+from app.errors import GatewayError, InvalidRequest
 from app.protocol.chunks import MalformedChunk, decode_chunk
 from app.protocol.events import (
     Event,
@@ -127,14 +127,22 @@ async def check(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Ver
             events = await _ask(endpoint, client, seconds, QUESTION)
             verdict = judge(events, endpoint.settings.separation)
             if verdict.outcome is Outcome.OK and not endpoint.dialect.grammar_bound:
-                with suppress(GatewayError, SSEError, MalformedChunk):
-                    called = await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL)
-                    endpoint.calls = judge_calls(called)
+                endpoint.calls = await _ask_for_call(endpoint, client, seconds)
     except TimeoutError:
         return Verdict(Outcome.UNDECIDED, "no answer in time")
     except (GatewayError, SSEError, MalformedChunk) as error:
         return Verdict(Outcome.UNDECIDED, f"{type(error).__name__}: {error}")
     return verdict
+
+
+async def _ask_for_call(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Calls:
+    """Raises what `_ask` raises. A worker that takes no tools has no parser for their calls."""
+    for tools_as_text in (False, True):
+        endpoint.dialect = replace(endpoint.dialect, tools_as_text=tools_as_text)
+        with suppress(InvalidRequest):
+            return judge_calls(await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL))
+    endpoint.dialect = replace(endpoint.dialect, tools_as_text=False)
+    return Calls.NONE
 
 
 async def _ask(

@@ -36,6 +36,9 @@ class Dialect:
     single_choice: bool = False
     continues: bool = False  # `continue_final_message`: it goes on with an answer begun
     grammar_bound: bool = False  # its grammar is ours: no response_format, no tools
+    # vLLM without a tool parser answers 400 to tools that may be called; told that none may, it
+    # shows them to the model all the same, and leaves the calls in the text.
+    tools_as_text: bool = False
     ignores_choice: bool = False  # of a tool: it calls one or none as it likes
     thinking_quota: bool = False  # `thinking_token_budget`
     inline: bool = False  # the thought is in the text, so a grammar would begin within it
@@ -94,6 +97,8 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
         body.pop(name, None)
     if not dialect.thinking_quota:
         body.pop("thinking_token_budget", None)
+    if dialect.tools_as_text and "tools" in body:
+        body["tool_choice"] = "none"
     for ours, theirs in dialect.renamed.items():
         if ours in body:
             body.setdefault(theirs, body.pop(ours))
@@ -113,7 +118,8 @@ def unsupported(dialect: Dialect, fields: Json) -> str | None:
     if (dialect.inline or dialect.grammar_bound) and "response_format" in fields:
         return "response_format"
     forced = fields.get("tool_choice", "auto") not in ("auto", "none")
-    if forced and (dialect.inline or dialect.ignores_choice or dialect.grammar_bound):
+    free = dialect.inline or dialect.ignores_choice or dialect.tools_as_text
+    if forced and (free or dialect.grammar_bound):
         return "tool_choice"
     if fields.get("continue_final_message") and not dialect.continues:
         return "continue_final_message"
