@@ -83,13 +83,6 @@ class Splitter:
         self._hid_after_call = False
         self._back = State.ANSWER  # from where the call began
         self._out: list[Piece] = []
-        self._steps: dict[State, Callable[[str], str]] = {
-            State.HELD: self._in_held,
-            State.THOUGHT: self._in_thought,
-            State.ANSWER: self._in_answer,
-            State.CALL: self._in_call,
-            State.AFTER_CALL: self._after_call,
-        }
 
     @property
     def plain(self) -> bool:
@@ -101,7 +94,7 @@ class Splitter:
         while text:
             if self._state is State.ANSWER and self._field_depth.open:
                 self._think_on()
-            text = self._steps[self._state](text)
+            text = _STEPS[self._state](self, text)
         return self._take()
 
     def thought_elsewhere(self, text: str) -> list[Piece]:
@@ -428,6 +421,15 @@ class Splitter:
             else:
                 self._gate.cut()
         self._call = []
+
+
+_STEPS: dict[State, Callable[[Splitter, str], str]] = {
+    State.HELD: Splitter._in_held,
+    State.THOUGHT: Splitter._in_thought,
+    State.ANSWER: Splitter._in_answer,
+    State.CALL: Splitter._in_call,
+    State.AFTER_CALL: Splitter._after_call,
+}
 
 
 def _is_call_tag(tail: str) -> bool:

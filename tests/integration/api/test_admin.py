@@ -13,6 +13,7 @@ from app.api.admin import MAX_BODY_BYTES, REQUESTS_PER_MINUTE, build_admin_route
 from app.api.errors import add_error_handlers
 from app.settings import Settings
 from app.store.keys import KeyStore
+from app.store.policy import Policy
 from app.store.secrets import digest_of
 
 TOKEN = "admin-token-for-tests"
@@ -115,6 +116,117 @@ async def test_a_patch_changes_only_what_it_names(client: httpx.AsyncClient) -> 
     assert changed["name"] == "backend"
     assert changed["policy"]["requests_per_minute"] is None
     assert changed["policy"]["concurrency"] == 4
+
+
+POLICY = {
+    "models": ["qwythos"],
+    "max_output_tokens": 512,
+    "requests_per_minute": 60,
+    "tokens_per_minute": 1000,
+    "concurrency": 4,
+    "reasoning": "visible",
+    "reasoning_content": True,
+    "unreadable_reasoning": "refuse",
+    "think_in_answer": "show",
+    "max_thinking_tokens": 2048,
+    "salvage_tokens": 256,
+    "cold_sampling": "pass",
+    "engine_parameters": ["seed", "top_k"],
+    "tools": [{"name": "read_[a-z]*", "arguments": {"path": "/srv/[^/]+"}}],
+}
+
+
+async def test_every_field_of_the_policy_can_be_set_read_and_taken_away(
+    client: httpx.AsyncClient, keys: KeyStore
+) -> None:
+    assert POLICY.keys() == Policy.model_fields.keys()
+    key = await created(client, policy=POLICY)
+    path = f"{KEYS}/{key['id']}"
+    assert key["policy"] == (await client.get(path)).json()["policy"] == POLICY
+    expected: dict[str, object] = dict(POLICY)
+    for name in POLICY:
+        changed = await client.patch(path, json={"policy": {name: None}})
+        expected[name] = None
+        assert changed.json()["policy"] == expected
+        found = await keys.authenticate(key["secret"])
+        assert found is not None
+        assert found.policy.model_dump(mode="json") == expected
+
+
+async def test_a_list_in_a_policy_is_changed_as_a_whole(client: httpx.AsyncClient) -> None:
+    key = await created(client, policy=POLICY)
+    change = {"policy": {"tools": [], "engine_parameters": ["min_p"]}}
+    changed = (await client.patch(f"{KEYS}/{key['id']}", json=change)).json()
+    assert changed["policy"] == POLICY | change["policy"]
+
+
+WRONG_POLICIES: list[tuple[dict[str, object], str, str]] = [
+    ({"reasoning": "loud"}, "reasoning", "'hidden', 'visible' or 'sealed'"),
+    ({"reasoning_content": "yes"}, "reasoning_content", "a valid boolean"),
+    ({"unreadable_reasoning": "open"}, "unreadable_reasoning", "'ignore' or 'refuse'"),
+    ({"think_in_answer": True}, "think_in_answer", "'hide' or 'show'"),
+    ({"max_thinking_tokens": 0}, "max_thinking_tokens", "greater than or equal to 1"),
+    ({"salvage_tokens": -1}, "salvage_tokens", "greater than or equal to 1"),
+    ({"cold_sampling": "warm"}, "cold_sampling", "'raise', 'refuse' or 'pass'"),
+    ({"engine_parameters": ["seed", "logprobs"]}, "engine_parameters[1]", "'top_k'"),
+    ({"models": ["a\0b"]}, "models[0]", "holds a NUL"),
+    ({"tools": "read_*"}, "tools", "a valid tuple"),
+    ({"tools": ["read_*"]}, "tools[0]", "or object"),
+    ({"tools": [{"name": "x"}] * 257}, "tools", "at most 256 items"),
+    ({"tools": [{"arguments": {}}]}, "tools[0].name", "Missing required"),
+    ({"tools": [{"name": ""}]}, "tools[0].name", "at least 1 character"),
+    ({"tools": [{"name": "x" * 65}]}, "tools[0].name", "at most 64 characters"),
+    ({"tools": [{"name": "read file"}]}, "tools[0].name", "not a glob"),
+    ({"tools": [{"name": "x"}, {"name": "read_[a-z"}]}, "tools[1].name", "not a glob"),
+    ({"tools": [{"name": "x", "args": {}}]}, "tools[0].args", "Unrecognized"),
+]
+WRONG_PATTERNS = [
+    ("(", "is not a regular expression"),
+    ("a{99999999999}", "is not a regular expression"),
+    ("[[a]]", "is not a regular expression"),
+    (r"(a)\1", "is not a regular expression for policies: backreferences"),
+    ("(?=a)b", "is not a regular expression for policies: look-around"),
+    (r"(?:\w{100}){100}", "is not a regular expression for policies: compiled regex exceeds"),
+    ("(?x)a # b", "is not a regular expression for policies"),
+    ("a\0b", "holds a NUL"),
+    ("a" * 513, "at most 512 characters"),
+    (1, "a valid string"),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "param", "words"),
+    [
+        *WRONG_POLICIES,
+        *(
+            ({"tools": [{"name": "x", "arguments": {"path": pattern}}]}, param, words)
+            for param in ["tools[0].arguments.path"]
+            for pattern, words in WRONG_PATTERNS
+        ),
+        ({"tools": [{"name": "x", "arguments": {"a\0": "a"}}]}, "tools[0].arguments", "a NUL"),
+        ({"tools": [{"name": "x", "arguments": {"a" * 257: "a"}}]}, "tools[0].arguments", "256"),
+        (
+            {"tools": [{"name": "x", "arguments": {str(n): "a" for n in range(64)}}] * 5},
+            "tools",
+            "at most 256 patterns in all",
+        ),
+    ],
+)
+async def test_what_is_wrong_in_a_policy_is_named(
+    client: httpx.AsyncClient, policy: dict[str, object], param: str, words: str
+) -> None:
+    key = await created(client)
+    for response in (
+        await client.post(KEYS, json={"name": "x", "policy": policy}),
+        await client.patch(f"{KEYS}/{key['id']}", json={"policy": policy}),
+    ):
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["param"] == f"policy.{param}"
+        assert words.lower() in error["message"].lower()
+        assert "\n" not in error["message"]
+    assert set((await client.get(f"{KEYS}/{key['id']}")).json()["policy"].values()) == {None}
 
 
 async def test_disabling_acts_at_once(client: httpx.AsyncClient, keys: KeyStore) -> None:

@@ -145,7 +145,7 @@ def test_a_file_without_rules_allows_no_tool(run: Run, tmp_path: Path) -> None:
             '[{"name": "x", "arguments": {"p": "(?=a)"}}]',
             ": [0].arguments.p: is not a regular expression for policies: look-around",
         ),
-        ('[{"name": "x", "arguments": {"\u001b[2J": 1}}]', ": [0].arguments.\\x1b[2J: "),
+        ('[{"name": "x", "arguments": {"\\u001b[2J": 1}}]', ": [0].arguments.\\x1b[2J: "),
         (json.dumps([{"name": "x"}] * 257), ": tuple should have at most 256 items"),
         (" " * (MAX_TOOLS_FILE_BYTES + 1), " has more than 1048576 bytes"),
     ],

@@ -277,18 +277,39 @@ async def test_a_page_after_no_key_is_refused(keys: KeyStore) -> None:
     assert refusal.value.param == "after"
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"only_on_sundays": True},
+        {"reasoning": "whispered"},
+        {"tools": [{"name": "x", "on": "sundays"}]},
+        {"engine_parameters": ["top_k", "n_sigma"]},
+    ],
+)
 async def test_a_policy_of_a_newer_version_opens_nothing(
+    keys: KeyStore, engine: AsyncEngine, stored: dict[str, object]
+) -> None:
+    issued = await keys.create(KeyDraft(name="backend"))
+    await store_policy(engine, issued.key.id, stored)
+    with pytest.raises(InternalError, match="policy of the key"):
+        await keys.authenticate(issued.secret)
+
+
+async def test_a_policy_of_an_older_version_means_what_it_meant(
     keys: KeyStore, engine: AsyncEngine
 ) -> None:
     issued = await keys.create(KeyDraft(name="backend"))
+    await store_policy(engine, issued.key.id, {"models": ["qwythos"], "concurrency": None})
+    found = await keys.authenticate(issued.secret)
+    assert found is not None
+    assert found.policy == Policy(models=("qwythos",))
+
+
+async def store_policy(engine: AsyncEngine, key_id: str, stored: dict[str, object]) -> None:
     async with engine.begin() as connection:
         await connection.execute(
-            update(api_keys)
-            .where(api_keys.c.id == issued.key.id)
-            .values(policy={"only_on_sundays": True})
+            update(api_keys).where(api_keys.c.id == key_id).values(policy=stored)
         )
-    with pytest.raises(InternalError, match="policy of the key"):
-        await keys.authenticate(issued.secret)
 
 
 async def test_a_stale_connection_is_replaced_without_a_word(

@@ -4,10 +4,11 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
@@ -46,6 +47,37 @@ async def test_an_empty_database_is_upgraded_once(empty: AsyncEngine) -> None:
     again = await upgrade(empty)
     assert again == Upgrade(SCHEMA_REVISION, SCHEMA_REVISION)
     assert not again.changed
+
+
+async def test_findings_are_added_to_a_table_in_use_without_writing_its_rows(
+    empty: AsyncEngine,
+) -> None:
+    def first_revision(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+
+    async with empty.begin() as connection:
+        await connection.run_sync(first_revision)
+        await connection.execute(text(INSERT_OF_THE_FIRST_REVISION), {"id": "req_before"})
+        file = await connection.scalar(text(FILE_OF_THE_TABLE))
+    assert not await schema_is_current(empty)
+    assert await upgrade(empty) == Upgrade("0001", SCHEMA_REVISION)
+    async with empty.begin() as connection:
+        # A replica that was not yet replaced writes on.
+        await connection.execute(text(INSERT_OF_THE_FIRST_REVISION), {"id": "req_after"})
+        found = await connection.execute(text("SELECT request_id, findings FROM audit_records"))
+        assert {row.request_id: row.findings for row in found} == {
+            "req_before": {},
+            "req_after": {},
+        }
+        assert await connection.scalar(text(FILE_OF_THE_TABLE)) == file
+
+
+INSERT_OF_THE_FIRST_REVISION = """
+INSERT INTO audit_records (request_id, received_at, route) VALUES (:id, now(), '/v1/models')
+"""
+FILE_OF_THE_TABLE = "SELECT pg_relation_filenode('audit_records')"
 
 
 async def test_upgrades_at_once_wait_for_each_other(empty: AsyncEngine) -> None:

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,23 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.protocol.events import Usage
-from app.settings import MODEL_ALIAS, MODEL_ID
+from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
+from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.metrics import MAX_REQUEST_SERIES, FinishedRequest, Metrics
+from app.telemetry.series import SEAL_EVENTS
 
 ROUTE = "/v1/chat/completions"
-FORBIDDEN_LABELS = {"key", "key_id", "user", "tenant", "prompt", "request_id", "client_ip"}
+FORBIDDEN_LABELS = {
+    "tool",
+    "name",
+    "key",
+    "key_id",
+    "user",
+    "tenant",
+    "prompt",
+    "request_id",
+    "client_ip",
+}
 UNITS = ("_seconds", "_bytes", "_total", "_info", "_requests", "_records", "_up", "_in_flight")
 
 CONTRACT = {
@@ -34,6 +47,16 @@ CONTRACT = {
     "gateway_stream_errors": ["code"],
     "gateway_keepalives": ["kind"],
     "gateway_rate_limited": ["scope"],
+    "gateway_think_leak_prevented": ["where"],
+    "gateway_hidden_text_shown": [],
+    "gateway_parser_disagreement": ["engine"],
+    "gateway_answers_stopped": ["reason"],
+    "gateway_answers_rescued": ["kind", "outcome"],
+    "gateway_tool_calls_refused": ["reason"],
+    "gateway_tools_refused": [],
+    "gateway_sealed_reasoning": ["event"],
+    "gateway_requests_adjusted": ["field"],
+    "gateway_worker_check": ["outcome", "worker"],
     "gateway_audit_records": [],
     "gateway_audit_records_lost": [],
     "gateway_audit_backlog_records": [],
@@ -64,6 +87,13 @@ def finished(**fields: Any) -> FinishedRequest:
     )
 
 
+def everything_found() -> Findings:
+    findings = Findings(stopped=Stopped.LOOP_IN_THOUGHT, shown_too_early=1)
+    findings.hide(Hidden.MARKUP)
+    findings.refuse("rm", CallRefusal.NOT_ALLOWED)
+    return findings
+
+
 def everything_happens(metrics: Metrics) -> None:
     with metrics.in_flight():
         metrics.request_finished(finished())
@@ -75,6 +105,12 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.upstream_failed("http://w:1", "connect")
     metrics.upstream_retried("connect")
     metrics.worker_up("http://w:1", up=True)
+    metrics.worker_checked("http://w:1", "ok")
+    metrics.answer_found(everything_found(), engine=Engine.SGLANG, disagreed=True)
+    metrics.answer_rescued("retry", "answered")
+    metrics.tool_refused()
+    metrics.sealed_reasoning("restored")
+    metrics.request_adjusted("temperature")
     metrics.worker_in_flight("http://w:1", 3)
     metrics.audit_written(2)
     metrics.audit_lost(1)
@@ -168,11 +204,86 @@ def test_in_flight_counts_only_what_runs_also_after_a_failure(metrics: Metrics) 
     assert sample(metrics, "gateway_in_flight_requests") == 0
 
 
+def test_what_was_found_in_an_answer_is_counted_by_its_kind(metrics: Metrics) -> None:
+    findings = everything_found()
+    for _ in range(2):
+        findings.hide(Hidden.IN_ANSWER)
+        findings.refuse("mv", CallRefusal.SCHEMA)
+    metrics.answer_found(findings, engine=Engine.VLLM, disagreed=True)
+    assert sample(metrics, "gateway_think_leak_prevented_total", where="markup") == 1
+    assert sample(metrics, "gateway_think_leak_prevented_total", where="in_answer") == 2
+    assert sample(metrics, "gateway_hidden_text_shown_total") == 1
+    assert sample(metrics, "gateway_answers_stopped_total", reason="loop_in_thought") == 1
+    assert sample(metrics, "gateway_tool_calls_refused_total", reason="not_allowed") == 1
+    assert sample(metrics, "gateway_tool_calls_refused_total", reason="schema") == 2
+    assert sample(metrics, "gateway_parser_disagreement_total", engine="vllm") == 1
+    assert sample(metrics, "gateway_parser_disagreement_total", engine="sglang") == 0
+
+
+def test_an_answer_in_which_nothing_was_found_changes_nothing(metrics: Metrics) -> None:
+    before = found_counts(metrics)
+    metrics.answer_found(Findings(), engine=Engine.VLLM, disagreed=False)
+    metrics.answer_found(Findings(), engine=None, disagreed=False)
+    assert found_counts(metrics) == before
+
+
+def test_what_policies_do_is_counted(metrics: Metrics) -> None:
+    metrics.answer_rescued("salvage", "empty")
+    metrics.tool_refused()
+    metrics.sealed_reasoning("expired")
+    metrics.request_adjusted("max_tokens")
+    rescued = "gateway_answers_rescued_total"
+    assert sample(metrics, rescued, kind="salvage", outcome="empty") == 1
+    assert sample(metrics, rescued, kind="salvage", outcome="answered") == 0
+    assert sample(metrics, "gateway_tools_refused_total") == 1
+    assert sample(metrics, "gateway_sealed_reasoning_total", event="expired") == 1
+    assert sample(metrics, "gateway_requests_adjusted_total", field="max_tokens") == 1
+
+
+def test_the_first_check_of_a_worker_shows_all_of_its_outcomes(metrics: Metrics) -> None:
+    metrics.worker_checked("http://w:1", "failed")
+    metrics.worker_checked("http://w:1", "failed")
+    check = "gateway_worker_check_total"
+    assert sample(metrics, check, worker="http://w:1", outcome="failed") == 2
+    assert sample(metrics, check, worker="http://w:1", outcome="ok") == 0
+    assert sample(metrics, check, worker="http://w:1", outcome="undecided") == 0
+
+
+def test_the_objective_stands_where_it_is_read(metrics: Metrics) -> None:
+    shown = families(metrics)
+    assert shown["gateway_hidden_text_shown"].documentation.endswith("Objective: 0.")
+    prevented = shown["gateway_think_leak_prevented"].documentation
+    assert "gateway_hidden_text_shown_total stays 0" in prevented
+
+
+def found_counts(metrics: Metrics) -> dict[str, float]:
+    """All but what the library says of the process itself."""
+    return {
+        f"{found.name}{sorted(found.labels.items())}": found.value
+        for name, family in families(metrics).items()
+        if name.startswith("gateway_")
+        for found in family.samples
+    }
+
+
 def test_what_should_stay_at_zero_is_shown_before_it_happens(metrics: Metrics) -> None:
     assert sample(metrics, "gateway_audit_records_lost_total") == 0
     assert sample(metrics, "gateway_rate_limited_total", scope="concurrency") == 0
     assert sample(metrics, "gateway_keepalives_total", kind="delta") == 0
     assert sample(metrics, "gateway_build_info", version="1.2.3") == 1
+    labels: list[tuple[str, str, Iterable[str]]] = [
+        ("gateway_think_leak_prevented_total", "where", Hidden),
+        ("gateway_parser_disagreement_total", "engine", Engine),
+        ("gateway_answers_stopped_total", "reason", Stopped),
+        ("gateway_tool_calls_refused_total", "reason", CallRefusal),
+        ("gateway_sealed_reasoning_total", "event", SEAL_EVENTS),
+        ("gateway_requests_adjusted_total", "field", ("temperature", "max_tokens")),
+    ]
+    for name, label, values in labels:
+        for value in values:
+            assert sample(metrics, name, **{label: value}) == 0
+    for name in ("gateway_hidden_text_shown_total", "gateway_tools_refused_total"):
+        assert sample(metrics, name) == 0
 
 
 PROCESS = """
@@ -180,10 +291,16 @@ import os, sys
 from app.telemetry.metrics import FinishedRequest, Metrics
 from prometheus_client.multiprocess import mark_process_dead
 from app.protocol.events import Usage
+from app.protocol.findings import Findings, Hidden, Stopped
+from app.settings import Engine
 
 metrics = Metrics(version="1")
 if sys.argv[1] == "work":
     metrics.in_flight().__enter__()
+    found = Findings(shown_too_early=1, stopped=Stopped.THINKING_QUOTA)
+    found.hide(Hidden.AFTER_CALL)
+    metrics.answer_found(found, engine=Engine.VLLM, disagreed=True)
+    metrics.worker_checked("w", "ok")
     metrics.worker_up("w", up=len(sys.argv) == 2)
     metrics.request_finished(
         FinishedRequest("r", "qwythos", 200, None, False, 1.0, Usage(7, 1), 0.1, 0.2, (0.02, 0.03))
@@ -231,4 +348,10 @@ def test_several_processes_count_together_and_the_dead_ones_gauges_are_forgotten
     for text in (both, one):
         assert f'gateway_tokens_total{{kind="prompt",model="{MODEL_ID}"}} 14.0' in text
         assert f'gateway_inter_token_latency_seconds_count{{model="{MODEL_ID}"}} 4.0' in text
+        assert 'gateway_think_leak_prevented_total{where="after_call"} 2.0' in text
+        assert 'gateway_think_leak_prevented_total{where="markup"} 0.0' in text
+        assert "gateway_hidden_text_shown_total 2.0" in text
+        assert 'gateway_parser_disagreement_total{engine="vllm"} 2.0' in text
+        assert 'gateway_answers_stopped_total{reason="thinking_quota"} 2.0' in text
+        assert 'gateway_worker_check_total{outcome="ok",worker="w"} 2.0' in text
         assert "# HELP gateway_in_flight_requests Requests that" in text
