@@ -130,7 +130,7 @@ class Settings(BaseSettings):
 
     # -- keys
     key_cache_seconds: float = Field(default=5.0, gt=0, le=5)  # revocation acts within this
-    key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each
+    key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each, without tool rules
 
     # -- the edge
     header_deadline_seconds: float = Field(default=10.0, gt=0)

@@ -4,23 +4,27 @@ A call is held until it is whole, checked, and then let through as OpenAI's delt
 no client acts on a call that was not offered, not allowed, or broken.
 """
 
+import json
 import re
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
+from pydantic_core import SchemaValidator, core_schema
 
 from app.protocol.events import ToolCallDelta
 from app.protocol.findings import CallRefusal, Findings, Hidden
 from app.protocol.request import Json
 from app.protocol.rules import CallRules, ToolRule
-from app.protocol.schema import ArgumentChecker
+from app.protocol.schema import ArgumentChecker, Steps
 from app.protocol.tool_markup import parse_call
 
 MAX_ARGUMENT_CHARACTERS = 1024 * 1024
 PIECE_CHARACTERS = 4096  # of arguments, in one delta
 MAX_MATCHED_CHARACTERS = 8 * 1024  # a pattern is not run over longer values: they are not allowed
+MAX_DEPTH = 128  # of arrays and objects in each other; orjson writes 254 of them
+MAX_SCRUBS = 8
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _THINK_TAG = re.compile(r"<\s{0,8}/?\s{0,8}think(?:ing)?\b", re.IGNORECASE)
@@ -35,24 +39,51 @@ class _Refused(Exception):
 
 
 class _Pending:
-    """A call of which pieces have come."""
+    """A call of which pieces have come. `index` is the engine's."""
 
-    def __init__(self, call_id: str | None, name: str) -> None:
+    def __init__(self, index: int, call_id: str | None, name: str) -> None:
+        self.index = index
         self.id = call_id
         self.name = name
         self.pieces: list[str] = []
         self.characters = 0
 
+    def add(self, arguments: str) -> None:
+        self.characters += len(arguments)
+        if self.characters <= MAX_ARGUMENT_CHARACTERS:
+            self.pieces.append(arguments)
+
+    def goes_on(self, delta: ToolCallDelta) -> bool:
+        """Some engines count no further than 0: another name with another id is another call."""
+        return delta.index == self.index and not (
+            delta.name and delta.id and self.id and delta.id != self.id
+        )
+
+
+class _Arguments(NamedTuple):
+    """As they may go out, and what they say; `texts` are all strings in them, keys included."""
+
+    text: str
+    value: Json
+    texts: list[str]
+
 
 class CallGate:
-    """Calls of one choice in, deltas of those that were let through out."""
+    """Calls of one choice in, deltas of those that were let through out.
+
+    What it holds is bounded: of one call, MAX_ARGUMENT_CHARACTERS. All checks against schemas
+    share one budget of steps: an answer of many calls costs no more than one.
+    """
 
     def __init__(self, choice: int, rules: CallRules, findings: Findings, call_prefix: str) -> None:
         self._choice = choice
         self._rules = rules
         self._findings = findings
         self._call_prefix = call_prefix
-        self._pending: dict[int, _Pending] = {}
+        self._pending: _Pending | None = None
+        self._decided: set[int] = set()  # by the engine's index
+        self._steps = Steps()
+        self._checkers: dict[str, ArgumentChecker] = {}
         self.released = 0
         self.refused: CallRefusal | None = None  # the first one; a broken call before others
         self.started = False  # a call was begun, whatever became of it
@@ -60,16 +91,15 @@ class CallGate:
     def feed(self, delta: ToolCallDelta) -> list[ToolCallDelta]:
         """A piece from the engine's own parser. A call is whole when the next one begins."""
         self.started = True
-        out: list[ToolCallDelta] = []
-        call = self._pending.get(delta.index)
-        if call is None:
+        call, out = self._pending, []
+        if call is None or not call.goes_on(delta):
             out = self._flush("")
-            call = self._pending[delta.index] = _Pending(delta.id, delta.name or "")
+            if delta.index in self._decided and not (delta.id or delta.name):
+                return out  # it comes too late
+            call = self._pending = _Pending(delta.index, delta.id, delta.name or "")
         call.id = call.id or delta.id
         call.name = call.name or delta.name or ""
-        call.characters += len(delta.arguments)
-        if call.characters <= MAX_ARGUMENT_CHARACTERS:
-            call.pieces.append(delta.arguments)
+        call.add(delta.arguments)
         return out
 
     def found(self, markup: str) -> list[ToolCallDelta] | None:
@@ -78,10 +108,10 @@ class CallGate:
         if call is None:
             return None
         self.started = True
-        pending = _Pending(None, call.name)
-        pending.pieces.append(call.arguments)
-        pending.characters = len(call.arguments)
-        return [*self._flush(""), *self._decide(pending, "")]
+        out = self._flush("")
+        pending = _Pending(0, None, call.name)
+        pending.add(call.arguments)
+        return [*out, *self._decide(pending, "")]
 
     def cut(self) -> None:
         """A call in the text never became whole."""
@@ -93,8 +123,11 @@ class CallGate:
         return self._flush(reason)
 
     def _flush(self, reason: str) -> list[ToolCallDelta]:
-        pending, self._pending = self._pending, {}
-        return [delta for call in pending.values() for delta in self._decide(call, reason)]
+        call, self._pending = self._pending, None
+        if call is None:
+            return []
+        self._decided.add(call.index)
+        return self._decide(call, reason)
 
     def _decide(self, call: _Pending, reason: str) -> list[ToolCallDelta]:
         try:
@@ -127,39 +160,56 @@ class CallGate:
             raise _Refused(CallRefusal.NOT_ALLOWED)
         if call.characters > MAX_ARGUMENT_CHARACTERS:
             raise _Refused(CallRefusal.TOO_LONG)
-        text, arguments = _read("".join(call.pieces), cut=reason == "length")
-        if rules.allowed is not None and not any(_matches(rule, arguments) for rule in granted):
+        arguments = _read("".join(call.pieces), cut=reason == "length")
+        if rules.allowed is not None and not any(_fits(rule, arguments.value) for rule in granted):
             raise _Refused(CallRefusal.NOT_ALLOWED)
-        if not rules.thought_in_arguments and any(map(_THINK_TAG.search, _texts(arguments))):
+        if not rules.thought_in_arguments and any(map(_THINK_TAG.search, arguments.texts)):
             self._findings.hide(Hidden.IN_ARGUMENTS)
             raise _Refused(CallRefusal.THOUGHT)
-        if ArgumentChecker(rules.offered[call.name]).mismatch(arguments) is not None:
+        if self._checker(call.name).mismatch(arguments.value) is not None:
             raise _Refused(CallRefusal.SCHEMA)
         if rules.single and self.released:
             raise _Refused(CallRefusal.ONE_TOO_MANY)
-        return text
+        return arguments.text
+
+    def _checker(self, name: str) -> ArgumentChecker:
+        checker = self._checkers.get(name)
+        if checker is None:
+            checker = ArgumentChecker(self._rules.offered[name], self._steps)
+            self._checkers[name] = checker
+        return checker
 
 
-def _read(text: str, *, cut: bool) -> tuple[str, Json]:
-    """The text of a JSON object, as it was written where it can be, and what it says.
-
-    Raises _Refused.
-    """
-    value = _json(text)
-    if isinstance(value, dict):
-        return text, value
+def _read(text: str, *, cut: bool) -> _Arguments:
+    """The arguments, as they were written where they can be. Raises _Refused."""
+    broken = _Refused(CallRefusal.CUT if cut else CallRefusal.NOT_JSON)
     if not text.strip():
-        return "{}", {}
+        if cut:  # what would have come is not known
+            raise broken
+        return _Arguments("{}", {}, [])
+    value = _json(text)
     if value is None:
-        scrubbed = text.strip()
-        while scrubbed.endswith(_SCRUBS):
-            scrubbed = scrubbed[: scrubbed.rindex("<")].rstrip()
-        value = _json(scrubbed)
+        text = _scrubbed(text)
+        value = _json(text)
     if isinstance(value, str):  # serialised twice
-        value = _json(value)
+        text, value = value, _json(value)
     if not isinstance(value, dict):
-        raise _Refused(CallRefusal.CUT if cut else CallRefusal.NOT_JSON)
-    return orjson.dumps(value).decode(), value
+        raise broken
+    texts = _texts(value)
+    if _doubled(text):
+        # Another reader may take the first of two values where we have checked the last.
+        text = orjson.dumps(value).decode()
+    return _Arguments(text, value, texts)
+
+
+def _scrubbed(text: str) -> str:
+    text = text.strip()
+    for _ in range(MAX_SCRUBS):
+        scrub = next(filter(text.endswith, _SCRUBS), None)
+        if scrub is None:
+            break
+        text = text.removesuffix(scrub).rstrip()
+    return text
 
 
 def _json(text: str) -> object:
@@ -169,30 +219,58 @@ def _json(text: str) -> object:
         return None
 
 
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+def _texts(value: Json) -> list[str]:
+    """Level by level: recursion would end at hostile depths. Raises _Refused over MAX_DEPTH."""
+    texts: list[str] = []
+    level: list[Json | list[object]] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Json | list[object]] = []
+        for outer in level:
+            if isinstance(outer, dict):
+                texts += outer
+            for inner in outer.values() if isinstance(outer, dict) else outer:
+                if isinstance(inner, str):
+                    texts.append(inner)
+                elif isinstance(inner, dict | list):
+                    below.append(inner)
+        if not below:
+            return texts
+        level = below
+    raise _Refused(CallRefusal.NOT_JSON)
 
 
-def _matches(rule: ToolRule, arguments: Json) -> bool:
+class _Doubled(ValueError):
+    pass
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise _Doubled
+
+
+def _doubled(text: str) -> bool:
+    """Whether an object in this JSON text, which is not too deep, has a key twice."""
+    try:
+        json.loads(text, object_pairs_hook=_distinct, parse_int=len, parse_float=len)
+    except ValueError:
+        return True
+    return False
+
+
+def _fits(rule: ToolRule, arguments: Json) -> bool:
     """Every argument that the rule names, where it is there, is as the rule has it."""
     for name, pattern in rule.arguments.items():
         if name not in arguments:
             continue
         value = arguments[name]
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        if len(text) > MAX_MATCHED_CHARACTERS or not _compiled(pattern).fullmatch(text):
+        if len(text) > MAX_MATCHED_CHARACTERS or not _compiled(pattern).isinstance_python(text):
             return False
     return True
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+def _compiled(pattern: str) -> SchemaValidator:
+    """Rust's regular expressions take linear time, whatever an operator wrote and a model wrote
+    for it; `re` would not. Lone surrogates match nothing."""
+    return SchemaValidator(core_schema.str_schema(pattern=rf"\A(?:{pattern})\z"))

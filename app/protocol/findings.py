@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-MAX_REFUSED_CALLS = 32  # listed of one answer; the rest is only counted
+MAX_REFUSED_CALLS = 32  # of one answer; a model that calls without end has no more to tell
 
 
 class Hidden(StrEnum):

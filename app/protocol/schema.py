@@ -19,7 +19,7 @@ from app.protocol.request import Json
 
 MAX_STEPS = 20_000  # about 5 us each: 0.1 s
 ITEMS_PER_STEP = 8  # of a keyword's value, or of the array or object that it looks at
-# A keyword that fails quotes what it saw, and `anyOf` gathers what its branches say.
+# A failure quotes what it saw, and `anyOf` gathers the failures of its branches.
 QUOTED_CHARACTERS_PER_STEP = 256
 MAX_REASON_CHARACTERS = 200
 
@@ -48,7 +48,7 @@ class _CannotTell(Exception):
 
 @dataclass(slots=True)
 class Steps:
-    """What checks may still cost: keywords looked at, with a surcharge for large ones."""
+    """What checks may still cost: keywords looked at and failures, large ones more."""
 
     left: int = MAX_STEPS
 
@@ -133,7 +133,7 @@ def _bounded(name: str, keyword: Keyword) -> Keyword:
         for error in _exactly(run, errors) if name in _EXACT else errors:
             if error is not run.last:
                 run.last = error
-                run.steps.take(len(error.message) // QUOTED_CHARACTERS_PER_STEP)
+                run.steps.take(1 + len(error.message) // QUOTED_CHARACTERS_PER_STEP)
             yield error
 
     return check

@@ -144,7 +144,7 @@ class Splitter:
                 self._show(tail)
             case _:
                 self._think(tail)
-        if verified and reason != "length":
+        if verified and reason in ("stop", "tool_calls"):
             text, self._held = "".join(self._held), []
             self._in_answer(text, last=True)
         else:
