@@ -34,9 +34,6 @@ _JSON = b"application/json"
 _CARD = {"id": MODEL, "object": "model", "owned_by": "vllm", "max_model_len": CONTEXT_TOKENS}
 _COUNT = {"count": COUNTED_TOKENS, "max_model_len": CONTEXT_TOKENS, "tokens": []}
 NOT_FOUND = _whole(b"404 Not Found", _JSON, b'{"detail":"Not Found"}')
-NO_SCENARIO = _whole(
-    b"400 Bad Request", _JSON, b'{"error":{"message":"no scenario","type":"BadRequestError"}}'
-)
 WHOLE_ANSWERS = {
     b"/health": _whole(b"200 OK", b"text/plain", b""),
     b"/v1/models": _whole(b"200 OK", _JSON, orjson.dumps({"object": "list", "data": [_CARD]})),
@@ -85,8 +82,8 @@ class Worker(asyncio.Protocol):
             self._transport.write(WHOLE_ANSWERS.get(self._path, NOT_FOUND))
             return
         scenario = scenario_of(b"".join(self._body))
-        if scenario is None:
-            self._transport.write(NO_SCENARIO)
+        if scenario is None:  # the gateway's own question: does the worker split the thought off?
+            self._answer_at_once(ANSWERS[SCENARIOS["unary"]])
         elif scenario.pace_seconds:
             self._answer_paced(scenario, ANSWERS[scenario], 0, self._loop.time())
         else:

@@ -6,6 +6,7 @@ them, and again whenever the worker had been away.
 """
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from app.protocol.events import (
 from app.protocol.request import Json
 from app.protocol.sse import DONE, SSEDecoder, SSEError
 from app.protocol.tags import CALL_TAG, CLOSE_TAG, Kind, tags
-from app.settings import Separation
+from app.settings import Engine, Separation
 from app.upstream.client import WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.engines import worker_body
@@ -43,10 +44,14 @@ TOOL: Json = {
         },
     },
 }
-MAX_TOKENS = 2048
-THINKING_TOKENS = 512  # where the worker keeps to a quota
-SEEN_CHARACTERS = 32  # of an answer without tags: enough
-REQUEST_ID = "req_worker_check"
+MAX_TOKENS = 2048  # or half of a small context
+THINKING_TOKENS = 512  # where the worker keeps to a quota; 0 would make vLLM think aloud
+SEEN_CHARACTERS = 32  # of an answer behind a thought, without tags: enough
+
+START_WITH_PARSER = (
+    "start it with its reasoning parser (vLLM: --reasoning-parser qwen3), or declare separation "
+    "'inline'"
+)
 
 
 class Outcome(StrEnum):
@@ -79,14 +84,16 @@ def judge(events: Sequence[Event], separation: Separation) -> Verdict:
     thought = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
     text = "".join(event.text for event in events if isinstance(event, TextDelta))
     finish = next((event.reason for event in events if isinstance(event, Finish)), None)
-    tagged = any(tag.kind in (Kind.OPEN, Kind.CLOSE) for tag in tags(text))
     if separation is Separation.INLINE:
         return _judge_inline(thought, text, finish)
-    if tagged or (finish and not thought.strip()):
+    if _tagged(text):
+        return Verdict(
+            Outcome.FAILED, f"the worker leaves the thought in the text: {START_WITH_PARSER}"
+        )
+    if finish and not thought.strip():
         return Verdict(
             Outcome.FAILED,
-            "the worker leaves the thought in the text, or does not think: start it with its "
-            "reasoning parser (vLLM: --reasoning-parser qwen3), or declare separation 'inline'",
+            f"the worker leaves the thought in the text, or does not think: {START_WITH_PARSER}",
         )
     if thought.strip() and (text.strip() or finish == "length"):
         return Verdict(Outcome.OK)
@@ -112,6 +119,10 @@ def _judge_inline(thought: str, text: str, finish: str | None) -> Verdict:
     return Verdict(Outcome.UNDECIDED, "the worker's answer broke off")
 
 
+def _tagged(text: str) -> bool:
+    return any(tag.kind in (Kind.OPEN, Kind.CLOSE) for tag in tags(text))
+
+
 def judge_calls(events: Sequence[Event]) -> Calls:
     if any(isinstance(event, ToolCallDelta) for event in events):
         return Calls.PARSED
@@ -120,45 +131,81 @@ def judge_calls(events: Sequence[Event]) -> Calls:
 
 
 async def check(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Verdict:
-    """Asks, within `seconds` in all, and notes on the endpoint how it calls tools. Raises nothing
-    but a cancellation."""
+    """Asks both questions, each for at most `seconds`, and notes on the endpoint how it calls
+    tools. Raises nothing but a cancellation."""
+    endpoint.calls = None
     try:
         async with asyncio.timeout(seconds):
             events = await _ask(endpoint, client, seconds, QUESTION)
-            verdict = judge(events, endpoint.settings.separation)
-            if verdict.outcome is Outcome.OK and not endpoint.dialect.grammar_bound:
-                endpoint.calls = await _ask_for_call(endpoint, client, seconds)
+    except InvalidRequest:
+        return Verdict(Outcome.FAILED, _why_invalid(endpoint))
     except TimeoutError:
         return Verdict(Outcome.UNDECIDED, "no answer in time")
     except (GatewayError, SSEError, MalformedChunk) as error:
         return Verdict(Outcome.UNDECIDED, f"{type(error).__name__}: {error}")
+    verdict = judge(events, endpoint.settings.separation)
+    if verdict.outcome is Outcome.OK and _takes_tools(endpoint):
+        return await _check_calls(endpoint, client, seconds)
     return verdict
 
 
-async def _ask_for_call(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Calls:
+def _why_invalid(endpoint: Endpoint) -> str:
+    """vLLM takes no thinking quota where it has no reasoning parser."""
+    if endpoint.dialect.thinking_quota:
+        return f"the worker refuses a thinking quota: {START_WITH_PARSER}"
+    return "the worker refuses a plain question as invalid; its own log says why"
+
+
+def _takes_tools(endpoint: Endpoint) -> bool:
+    """Transformers is a worker for development, with calls that it drops as it likes."""
+    engine = endpoint.settings.engine
+    return not endpoint.dialect.grammar_bound and engine is not Engine.TRANSFORMERS
+
+
+async def _check_calls(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Verdict:
+    """Only a thought in the text counts against a worker that has answered the first question."""
+    events: list[Event] = []
+    with suppress(TimeoutError, GatewayError, SSEError, MalformedChunk):
+        async with asyncio.timeout(seconds):
+            events = await _ask_for_call(endpoint, client, seconds)
+        endpoint.calls = judge_calls(events)
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    if endpoint.settings.separation is Separation.PARSER and _tagged(text):
+        return Verdict(
+            Outcome.FAILED,
+            "the worker leaves the thought in the text where it may call tools: "
+            f"{START_WITH_PARSER}",
+        )
+    return Verdict(Outcome.OK)
+
+
+async def _ask_for_call(endpoint: Endpoint, client: WorkerClient, seconds: float) -> list[Event]:
     """Raises what `_ask` raises. A worker that takes no tools has no parser for their calls."""
     for tools_as_text in (False, True):
         endpoint.dialect = replace(endpoint.dialect, tools_as_text=tools_as_text)
         with suppress(InvalidRequest):
-            return judge_calls(await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL))
+            return await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL)
     endpoint.dialect = replace(endpoint.dialect, tools_as_text=False)
-    return Calls.NONE
+    return []
 
 
 async def _ask(
     endpoint: Endpoint, client: WorkerClient, seconds: float, question: str, *tools: Json
 ) -> list[Event]:
     """The events of its answer, until they tell enough."""
+    max_tokens = min(MAX_TOKENS, max(2, endpoint.context_tokens // 2))
     fields: Json = {
         "messages": [{"role": "user", "content": question}],
-        "max_tokens": MAX_TOKENS,
-        "thinking_token_budget": THINKING_TOKENS,
+        "max_tokens": max_tokens,
+        "thinking_token_budget": min(THINKING_TOKENS, max_tokens // 2),
     }
     if tools:
         fields["tools"] = list(tools)
     body = worker_body(endpoint.dialect, endpoint.settings, endpoint.model or "", fields)
+    # Its own every time: other replicas ask as well, and engines refuse an id that is in use.
+    request_id = f"req_check_{secrets.token_hex(8)}"
     stream = await client.open(
-        endpoint, body, request_id=REQUEST_ID, first_byte_seconds=seconds, kept=False
+        endpoint, body, request_id=request_id, first_byte_seconds=seconds, kept=False
     )
     decoder = SSEDecoder()
     events: list[Event] = []
@@ -184,4 +231,5 @@ def _tells(events: Sequence[Event], separation: Separation) -> bool:
     text = "".join(event.text for event in events if isinstance(event, TextDelta))
     if separation is Separation.INLINE:
         return CLOSE_TAG in text
-    return len(text) >= SEEN_CHARACTERS
+    thought = any(isinstance(event, ReasoningDelta) and event.text.strip() for event in events)
+    return thought and len(text.strip()) >= SEEN_CHARACTERS

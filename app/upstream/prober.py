@@ -9,7 +9,7 @@ import structlog
 from app.protocol.request import Json
 from app.settings import Engine, Settings, WorkerCheck
 from app.telemetry.metrics import Metrics
-from app.upstream.check import Outcome, check
+from app.upstream.check import Outcome, Verdict, check
 from app.upstream.client import BAD_JSON, WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.pool import Pool
@@ -32,6 +32,7 @@ class Prober:
         self._settings = settings
         self._metrics = metrics
         self._told: dict[str, bool] = {}  # what the log was last told of each worker
+        self._told_verdict: dict[str, Verdict] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}  # the loop's time: a failed check is not hurried
         self._checked_model: dict[str, str | None] = {}
@@ -40,7 +41,7 @@ class Prober:
         """The first round. Workers that take long to be checked become ready later on."""
         await self.probe_all()
         if self._checks:
-            await asyncio.wait(self._checks.values(), timeout=START_SECONDS)
+            await asyncio.wait(list(self._checks.values()), timeout=START_SECONDS)
 
     async def run(self) -> None:
         """Probes for ever, all workers at once: every `probe_seconds`, and soon after a loss."""
@@ -77,19 +78,31 @@ class Prober:
             self._decide(endpoint, reason)
         elif self._settings.worker_check is WorkerCheck.OFF:
             self._decide(endpoint, "")
-        elif endpoint.ready and self._checked_model.get(endpoint.name) == endpoint.model:
-            self._metrics.worker_up(endpoint.name, up=True)
         else:
-            endpoint.ready = False
+            self._see_to_check(endpoint)
+
+    def _see_to_check(self, endpoint: Endpoint) -> None:
+        """A worker that had been away, or serves another model, is no longer the one we know."""
+        checked_model = self._checked_model.get(endpoint.name)
+        if not endpoint.ready or checked_model != endpoint.model:
+            endpoint.ready = endpoint.verified = False
+        if checked_model != endpoint.model:
+            self._not_before.pop(endpoint.name, None)
+        if not endpoint.verified:
             self._begin_check(endpoint)
+        self._metrics.worker_up(endpoint.name, up=endpoint.ready)
 
     def _begin_check(self, endpoint: Endpoint) -> None:
+        """Beside the probes, which go on. Raises what a defect of ours made the last one raise."""
+        last = self._checks.get(endpoint.name)
+        if last is not None:
+            if not last.done():
+                return
+            if not last.cancelled():
+                last.result()
         loop = asyncio.get_running_loop()
-        running = self._checks.get(endpoint.name)
-        if running is None and loop.time() >= self._not_before.get(endpoint.name, 0.0):
-            task = loop.create_task(self._check(endpoint))
-            self._checks[endpoint.name] = task
-            task.add_done_callback(lambda _: self._checks.pop(endpoint.name, None))
+        if loop.time() >= self._not_before.get(endpoint.name, 0.0):
+            self._checks[endpoint.name] = loop.create_task(self._check(endpoint))
 
     def _give_up_check(self, endpoint: Endpoint) -> None:
         if (running := self._checks.get(endpoint.name)) is not None:
@@ -97,19 +110,29 @@ class Prober:
         self._not_before.pop(endpoint.name, None)  # it may come back as another
 
     async def _check(self, endpoint: Endpoint) -> None:
-        model = endpoint.model
+        model, was_ready = endpoint.model, endpoint.ready
         verdict = await check(endpoint, self._client, self._settings.worker_check_seconds)
         self._metrics.worker_checked(endpoint.name, verdict.outcome)
+        if endpoint.model != model or endpoint.ready is not was_ready:
+            return  # another model, or lost meanwhile: the next probe begins anew
         endpoint.verified = verdict.outcome is Outcome.OK
         self._checked_model[endpoint.name] = model
         if verdict.outcome is Outcome.FAILED:
             retry = self._settings.worker_check_retry_seconds
             self._not_before[endpoint.name] = asyncio.get_running_loop().time() + retry
-        if verdict.outcome is not Outcome.OK and self._settings.worker_check is WorkerCheck.WARN:
-            log.warning("worker_unchecked", worker=endpoint.name, reason=verdict.reason)
-            self._decide(endpoint, "")
-        else:
-            self._decide(endpoint, verdict.reason)
+        self._tell_verdict(endpoint, verdict)
+        taken = endpoint.verified or self._settings.worker_check is WorkerCheck.WARN
+        self._decide(endpoint, "" if taken else verdict.reason)
+
+    def _tell_verdict(self, endpoint: Endpoint, verdict: Verdict) -> None:
+        """Once, however often it is asked; and loudly, as it is the operator who has to act."""
+        if self._told_verdict.get(endpoint.name) == verdict:
+            return
+        self._told_verdict[endpoint.name] = verdict
+        if verdict.outcome is Outcome.FAILED:
+            log.error("worker_check_failed", worker=endpoint.name, reason=verdict.reason)
+        elif verdict.outcome is Outcome.UNDECIDED:
+            log.warning("worker_check_undecided", worker=endpoint.name, reason=verdict.reason)
 
     def _decide(self, endpoint: Endpoint, reason: str) -> None:
         """Ready, unless there is a reason why not."""
