@@ -80,7 +80,7 @@ class Meter:
     @property
     def usage(self) -> Usage:
         """Nothing, if no worker took the request; the worker's count, or ours, if one did."""
-        if not self.taken or self.prepared is None:
+        if self.prepared is None or not (self.taken or self.readers):
             return Usage()
         if not self.readers:
             return Usage(self.prepared.prompt_tokens)
@@ -89,8 +89,9 @@ class Meter:
 
     @property
     def finishes(self) -> dict[int, str]:
-        """The finish reasons of the last try, by choice."""
-        return self.readers[-1].finishes if self.readers else {}
+        """The finish reasons of the last try that came to its end, by choice."""
+        whole = (reader.finishes for reader in reversed(self.readers) if reader.complete)
+        return next(whole, {})
 
     @property
     def finish_reason(self) -> str | None:

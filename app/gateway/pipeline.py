@@ -27,7 +27,7 @@ from app.gateway.interruption import Interruption
 from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
 from app.gateway.prepare import prepare
-from app.gateway.rescue import rescue
+from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
 from app.gateway.seal import seal
 from app.gateway.settle import settle
@@ -146,13 +146,18 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
             silence = gateway.settings.inter_token_seconds
             asked: PreparedRequest | None = prepared
             while asked is not None:
-                async with (
-                    route(asked, gateway.workers, meter) as upstream,
-                    aclosing(stream(upstream, asked, meter, silence)) as batches,
-                ):
-                    async for events in batches:
-                        await answer.send(events)
-                        meter.delivered(events)
+                try:
+                    async with (
+                        route(asked, gateway.workers, meter) as upstream,
+                        aclosing(stream(upstream, asked, meter, silence)) as batches,
+                    ):
+                        async for events in batches:
+                            await answer.send(events)
+                            meter.delivered(events)
+                except GatewayError:
+                    if not stands(asked, meter):
+                        raise
+                    break
                 last, asked = asked, rescue(asked, meter, gateway.workers)
             if gateway.sealer is not None and prepared.seal:
                 tenant = meter.principal.tenant

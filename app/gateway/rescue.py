@@ -2,7 +2,7 @@
 
 A thought that used up the whole output leaves no answer: with the key's leave, the model goes on
 behind its thought, which we close. An answer without a word, or with a call that cannot be used, is
-asked for again. Either happens once, before its client has seen anything of it.
+asked for again. Either happens once, before its client has seen anything but thought.
 """
 
 from dataclasses import replace
@@ -33,9 +33,17 @@ def rescue(prepared: PreparedRequest, meter: Meter, workers: Workers) -> Prepare
         raise failure
     else:
         another = replace(prepared, rescue=Rescue.RETRY, fields=_with_another_seed(prepared))
-    if another is not None and another.rescue is not None:
-        meter.rescues.append(another.rescue)
+    if another is not None:
+        meter.rescues += [another.rescue] if another.rescue else []
     return another
+
+
+def stands(asked: PreparedRequest, meter: Meter) -> bool:
+    """Whether the answer before stands, now that this try has failed: a continuation that showed
+    nothing was a convenience."""
+    if asked.rescue is not Rescue.SALVAGE:
+        return False
+    return len(meter.readers) < 2 or not meter.readers[-1].choices[0].answered
 
 
 def _failure(prepared: PreparedRequest, reader: AnswerReader) -> UpstreamFailed | None:
@@ -43,6 +51,8 @@ def _failure(prepared: PreparedRequest, reader: AnswerReader) -> UpstreamFailed 
     ended = [choice for choice in reader.choices if choice.finish in ("stop", "tool_calls")]
     # Our own stop sequence may stand at the very beginning: that is an answer, and an empty one.
     ended = [choice for choice in ended if not choice.stopped]
+    if len(reader.choices) > 1 and any(choice.answered for choice in reader.choices):
+        return None  # the client can choose among those that there are
     for choice in ended:
         refused = choice.gate.refused
         if refused is not None and refused.broken and not choice.gate.released:

@@ -10,7 +10,6 @@ from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest
 from app.upstream.endpoint import Endpoint
 from app.upstream.opened import Upstream
-from app.upstream.pool import Pool
 from app.upstream.refusals import ConnectFailed, WorkerBusy
 from app.upstream.worker_stream import WorkerStream
 from app.upstream.workers import Workers
@@ -44,7 +43,10 @@ async def route(
                     raise
                 failed.append(endpoint)
                 _note_failure(error, endpoint, workers, meter)
-                if len(failed) == MAX_ATTEMPTS or not _another(workers.pool, failed):
+                another = workers.pool.another(
+                    tokens=prepared.needed_tokens, but=failed, fields=prepared.fields
+                )
+                if len(failed) == MAX_ATTEMPTS or not another:
                     raise
                 workers.metrics.upstream_retried(_reason(error))
                 continue
@@ -89,10 +91,6 @@ def _note_failure(error: GatewayError, endpoint: Endpoint, workers: Workers, met
         request_id=meter.caller.request_id,
     )
     workers.metrics.upstream_failed(endpoint.name, _reason(error))
-
-
-def _another(pool: Pool, failed: list[Endpoint]) -> bool:
-    return any(endpoint.ready and endpoint not in failed for endpoint in pool.endpoints)
 
 
 def _reason(error: GatewayError) -> str:

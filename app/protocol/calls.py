@@ -25,8 +25,9 @@ PIECE_CHARACTERS = 4096  # of arguments, in one delta
 MAX_MATCHED_CHARACTERS = 8 * 1024  # a pattern is not run over longer values: they are not allowed
 MAX_DEPTH = 128  # of arrays and objects in each other; orjson writes 254 of them
 MAX_SCRUBS = 8
+MAX_NAME_CHARACTERS = 64  # as OpenAI has it; what is longer was not offered
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_CHARACTERS}}}")
 _THINK_TAG = re.compile(r"<\s{0,8}/?\s{0,8}think(?:ing)?\b", re.IGNORECASE)
 # Markup that engines' parsers have left behind the arguments.
 _SCRUBS = ("</tool_call>", "</function>", "</parameter>")
@@ -41,7 +42,7 @@ class _Refused(Exception):
 class _Pending:
     """A call of which pieces have come. `index` is the engine's."""
 
-    def __init__(self, index: int, call_id: str | None, name: str) -> None:
+    def __init__(self, index: int, call_id: str | None = None, name: str = "") -> None:
         self.index = index
         self.id = call_id
         self.name = name
@@ -50,8 +51,15 @@ class _Pending:
 
     def add(self, arguments: str) -> None:
         self.characters += len(arguments)
-        if self.characters <= MAX_ARGUMENT_CHARACTERS:
+        if arguments and self.characters <= MAX_ARGUMENT_CHARACTERS:
             self.pieces.append(arguments)
+
+    def take(self, delta: ToolCallDelta) -> None:
+        """Another name under the same id is the rest of it: half of one may be another tool's."""
+        self.id = self.id or delta.id
+        if delta.name and delta.name != self.name and len(self.name) <= MAX_NAME_CHARACTERS:
+            self.name += delta.name
+        self.add(delta.arguments)
 
     def goes_on(self, delta: ToolCallDelta) -> bool:
         """Some engines count no further than 0: another name with another id is another call."""
@@ -81,7 +89,8 @@ class CallGate:
         self._findings = findings
         self._call_prefix = call_prefix
         self._pending: _Pending | None = None
-        self._decided: set[int] = set()  # by the engine's index
+        # By the engine's index: the ids of the calls that were decided under it.
+        self._decided: dict[int, set[str | None]] = {}
         self._steps = Steps()
         self._checkers: dict[str, ArgumentChecker] = {}
         self.released = 0
@@ -93,14 +102,19 @@ class CallGate:
         self.started = True
         call, out = self._pending, []
         if call is None or not call.goes_on(delta):
+            if self._comes_too_late(delta):
+                return []
             out = self._flush("")
-            if delta.index in self._decided and not (delta.id or delta.name):
-                return out  # it comes too late
-            call = self._pending = _Pending(delta.index, delta.id, delta.name or "")
-        call.id = call.id or delta.id
-        call.name = call.name or delta.name or ""
-        call.add(delta.arguments)
+            call = self._pending = _Pending(delta.index)
+        call.take(delta)
         return out
+
+    def _comes_too_late(self, delta: ToolCallDelta) -> bool:
+        """It belongs to a call that was decided: only a name with a new id begins another one."""
+        ids = self._decided.get(delta.index)
+        if ids is None:
+            return False
+        return not (delta.name and delta.id) or delta.id in ids or None in ids
 
     def found(self, markup: str) -> list[ToolCallDelta] | None:
         """A call that stands in the text; None where it is not whole."""
@@ -126,7 +140,7 @@ class CallGate:
         call, self._pending = self._pending, None
         if call is None:
             return []
-        self._decided.add(call.index)
+        self._decided.setdefault(call.index, set()).add(call.id)
         return self._decide(call, reason)
 
     def _decide(self, call: _Pending, reason: str) -> list[ToolCallDelta]:

@@ -100,11 +100,11 @@ class ChoiceReader:
         if self._show_thought:
             out.append(delta)
         if self._thought_loops is not None and self._thought_loops.feed(text):
-            self._cut_off(Stopped.LOOP_IN_THOUGHT)
+            self._cut_off(Stopped.LOOP_IN_THOUGHT, out)
         elif self._most_thinking is not None:
             tokens = max(self.thought_deltas, self._thought_characters // MAX_TOKEN_CHARACTERS)
             if tokens > self._most_thinking + QUOTA_SLACK_TOKENS:
-                self._cut_off(Stopped.THINKING_QUOTA)
+                self._cut_off(Stopped.THINKING_QUOTA, out)
 
     def _show(self, delta: TextDelta, out: list[Visible]) -> None:
         text = delta.text if self._stop is None else self._stop.feed(delta.text)
@@ -114,11 +114,13 @@ class ChoiceReader:
         if self._stop is not None and self._stop.matched:
             self.finish, self.stopped = "stop", True
         elif self._answer_loops is not None and self._answer_loops.feed(delta.text):
-            self._cut_off(Stopped.LOOP_IN_ANSWER)
+            self._cut_off(Stopped.LOOP_IN_ANSWER, out)
 
-    def _cut_off(self, why: Stopped) -> None:
+    def _cut_off(self, why: Stopped, out: list[Visible]) -> None:
+        """A call that was whole before stands."""
         self._findings.stopped = self._findings.stopped or why
-        self.finish, self.stopped = "length", True
+        self._pass(self._gate.close("length"), out)
+        self.finish, self.stopped = "tool_calls" if self._gate.released else "length", True
 
     def _end(self, reason: str, out: list[Visible]) -> None:
         self._pass(self._splitter.close(reason, verified=self._verified), out)

@@ -19,6 +19,9 @@ from app.protocol.events import (
     UsageReport,
 )
 
+# An end that we do not know is not taken for the model's own: the answer may have been cut.
+UNKNOWN_REASON = "length"
+
 # What OpenAI's SDKs know. vLLM also says `repetition` (it stopped a loop) and `abort`.
 _FINISH_REASONS = {
     "stop": "stop",
@@ -74,7 +77,7 @@ def _decode_choice(choice: dict[str, Any], events: list[Event]) -> None:
     if reason == "abort":
         events.append(StreamFailed("the engine aborted the request", "abort"))
     elif reason is not None:
-        events.append(Finish(index, _FINISH_REASONS.get(reason, "stop")))
+        events.append(Finish(index, _FINISH_REASONS.get(reason, UNKNOWN_REASON)))
 
 
 def _text(value: object) -> str:

@@ -34,6 +34,9 @@ _UNCHECKED = frozenset(
 # Under these a rule that is passed over may refuse what it would have allowed.
 _EXACT = frozenset({"not", "oneOf", "if", "contains"})
 
+# These compare the argument with all that stands in their values.
+_COMPARED = frozenset({"enum", "const"})
+
 _NUMBERS = (
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
     "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
@@ -118,13 +121,30 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def _size(value: Any, most: int) -> int:
+    """How many values stand in it, at all depths; counted no further than shortly past `most`."""
+    size, todo = 0, [value]
+    while todo and size <= most:
+        inner = todo.pop()
+        size += 1
+        if isinstance(inner, list | dict):
+            size += len(inner)
+            todo += inner.values() if isinstance(inner, dict) else inner
+        elif isinstance(inner, str):
+            size += len(inner) // QUOTED_CHARACTERS_PER_STEP
+    return size
+
+
 def _bounded(name: str, keyword: Keyword) -> Keyword:
     """The keyword, counted, and only where its value is one."""
     shape = _SHAPES.get(name)
 
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         run = _run.get()
-        items = len(value) if isinstance(value, list | dict | str) else 0
+        if name in _COMPARED:
+            items = _size(value, run.steps.left * ITEMS_PER_STEP)
+        else:
+            items = len(value) if isinstance(value, list | dict | str) else 0
         items += len(instance) if isinstance(instance, list | dict) else 0
         run.steps.take(1 + items // ITEMS_PER_STEP)
         if shape is not None and not shape(value):

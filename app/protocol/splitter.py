@@ -29,6 +29,8 @@ from app.protocol.tool_markup import parse_call
 # Behind `<tool_call>`, before the `{` or `<function=` that makes a call of it.
 MAX_LEAD_CHARACTERS = 64
 MAX_CALL_CHARACTERS = 1024 * 1024
+# Each tag copies what is left of a text: in a delta of megabytes that would take quadratic time.
+SLICE_CHARACTERS = 4096
 MAX_CLOSING_TAGS = 16  # of a call; all but the last one stand inside its arguments
 
 Piece = TextDelta | ReasoningDelta | ToolCallDelta
@@ -67,9 +69,11 @@ class Splitter:
         self._state = _FIRST[start]
         self._splits = start is Start.SPLIT
         self._depth = ThoughtDepth(False)
+        self._quoted_thought = False  # a tag in quotation marks began it, in the answer
         self._field_depth = ThoughtDepth()  # of the engine's own field
         self._field_tail = ""
         self._field_behind = ""
+        self._follows_field = False  # no text has come since
         self._tail = ""  # may still become a tag
         self._behind = ""  # the character before it
         self._skip_space = start is Start.ANSWER  # between a thought and its answer
@@ -90,28 +94,41 @@ class Splitter:
         return self._begun and self._state is State.ANSWER and not (self._tail or self._skip_space)
 
     def feed(self, text: str) -> list[Piece]:
+        for at in range(0, len(text), SLICE_CHARACTERS):
+            self._split(text[at : at + SLICE_CHARACTERS])
+        return self._take()
+
+    def _split(self, text: str) -> None:
         text, self._tail = self._tail + text, ""
         while text:
-            if self._state is State.ANSWER and self._field_depth.open:
-                self._think_on()
+            if self._state is State.ANSWER and (self._quoted(text) or self._field_depth.open):
+                self._think_on(closed=not self._quoted(text))
+            self._follows_field = False
             text = _STEPS[self._state](self, text)
-        return self._take()
 
     def thought_elsewhere(self, text: str) -> list[Piece]:
         """The engine sent thought in a field of its own. What of the text was held came before it:
         an engine that splits does not begin with the answer."""
-        if self._state is State.HELD:
-            self._hold(self._tail)
-            self._tail = ""
-            self._hide_held()
-            self._state = State.ANSWER
-        self._skip_space = True
+        if self._held or self._state is State.HELD:
+            self._hide_before(text)
+        self._skip_space = self._skip_space or not self._begun
+        self._follows_field = True
         if self._field_tail or "<" in text:
             self._count_field(text)
         else:
             self._field_depth.pass_over(text)
             self._field_behind = text[-1:]
         return self._take()
+
+    def _hide_before(self, thought: str) -> None:
+        """What was held came before this thought; white space alone is none."""
+        if thought.isspace():
+            return
+        if self._state is State.HELD:
+            self._hold(self._tail)
+            self._tail = ""
+            self._state = State.ANSWER
+        self._hide_held()
 
     def call_elsewhere(self) -> list[Piece]:
         """The engine's own parser found a call. Text that is held stays so until the end."""
@@ -144,7 +161,8 @@ class Splitter:
                 self._show(tail)
             case _:
                 self._think(tail)
-        if verified and reason in ("stop", "tool_calls"):
+        ended = reason == "stop" or (reason == "tool_calls" and self._gate.started)
+        if verified and ended:
             text, self._held = "".join(self._held), []
             self._in_answer(text, last=True)
         else:
@@ -185,7 +203,7 @@ class Splitter:
             if tag.kind is Kind.OPEN:
                 self._depth.opens(variant=tag.variant, behind=behind)
             elif tag.kind is Kind.CLOSE:
-                if behind and behind in QUOTES:
+                if behind and behind in QUOTES and not self._quoted_thought:
                     if tag.end == len(text):  # what follows tells whether it is quoted
                         self._think(text[: tag.start])
                         return self._wait(text, tag.start)
@@ -219,7 +237,9 @@ class Splitter:
                     continue
                 if tag.kind is Kind.OPEN:
                     self._findings.hide(Hidden.IN_ANSWER)
+                    behind = text[tag.start - 1] if tag.start else self._behind
                     self._think_anew(tag.variant)
+                    self._quoted_thought = behind != "" and behind in QUOTES
                     self._behind = ""
                     return text[tag.end :]
                 self._drop_stray_close()
@@ -279,6 +299,8 @@ class Splitter:
             elif tag.kind is Kind.OTHER:
                 self._hide_after_call(text[done : tag.start])
                 done = tag.end
+            else:  # a thought ends or begins here: what was held may be one
+                self._hide_held()
         keep = partial_tag(text[done:])
         self._hide_after_call(text[done : len(text) - keep])
         return self._wait(text, len(text) - keep)
@@ -310,12 +332,22 @@ class Splitter:
 
     def _think_anew(self, variant: bool, *, begun: bool = False) -> None:
         self._depth = ThoughtDepth(variant, fresh=not begun)
+        self._quoted_thought = False
         self._state = State.THOUGHT
 
-    def _think_on(self) -> None:
-        """The engine took a thought within the thought for its end, and swallows closing tags."""
+    def _quoted(self, text: str) -> bool:
+        """The engine took a closing tag that the thought only quotes for the thought's end: a
+        quotation mark stood before it, and the same one stands behind it."""
+        behind = self._field_behind
+        return self._follows_field and behind != "" and behind in QUOTES and text[0] == behind
+
+    def _think_on(self, *, closed: bool) -> None:
+        """The engine took a tag within the thought for its end, and swallows closing tags."""
         self._findings.hide(Hidden.IN_ANSWER)
-        self._depth, self._field_depth = self._field_depth.went_on(), ThoughtDepth(fresh=False)
+        self._depth, self._field_depth = (
+            self._field_depth.went_on(closed=closed),
+            ThoughtDepth(fresh=False),
+        )
         self._state = State.THOUGHT
 
     def _answer_follows(self) -> None:
@@ -344,13 +376,15 @@ class Splitter:
         return False
 
     def _hide_after_call(self, text: str) -> None:
-        if text and not text.isspace():
-            if not self._hid_after_call:  # once, however it was cut
-                self._hid_after_call = True
-                self._findings.hide(Hidden.AFTER_CALL)
-            self._think(text)
+        if text and not text.isspace() and not self._hid_after_call:  # once, however it was cut
+            self._hid_after_call = True
+            self._findings.hide(Hidden.AFTER_CALL)
+        self._think(text)
 
     def _count_field(self, text: str) -> None:
+        if self._rules.show_second_thought:  # tags are text to this key
+            self._field_behind = text[-1:]
+            return
         text, self._field_tail = self._field_tail + text, ""
         done = 0
         for tag in tags(text):

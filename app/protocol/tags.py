@@ -22,12 +22,17 @@ MAX_TAG_SPACES = 8  # in each of the three places; more of them is no tag
 # "<", "/" and ">", the longest name, and the white space.
 MAX_TAG_CHARACTERS = len("</thinking>") + 3 * MAX_TAG_SPACES
 
+
+def _in_any_case(name: str) -> str:
+    """`re.IGNORECASE` would also take the letters of other languages that look alike."""
+    return "".join(f"[{letter}{letter.upper()}]" for letter in name)
+
+
 _SPACE = rf"\s{{0,{MAX_TAG_SPACES}}}"
 _TAG = re.compile(
-    rf"<{_SPACE}(?P<close>/?){_SPACE}think(?:ing)?{_SPACE}>"
+    rf"<{_SPACE}(?P<close>/?){_SPACE}{_in_any_case('think')}(?:{_in_any_case('ing')})?{_SPACE}>"
     rf"|(?P<call>{CALL_TAG})|(?P<call_close>{CALL_CLOSE_TAG})|(?P<function>{FUNCTION_TAG})"
-    rf"|(?P<control>{'|'.join(map(re.escape, CONTROL_TAGS))})",
-    re.IGNORECASE,
+    rf"|(?P<control>{'|'.join(map(re.escape, CONTROL_TAGS))})"
 )
 _NAMES = (
     OPEN_TAG, CLOSE_TAG, "<thinking>", "</thinking>", CALL_TAG, CALL_CLOSE_TAG, FUNCTION_TAG,

@@ -20,10 +20,11 @@ class ThoughtDepth:
     def open(self) -> bool:
         return bool(self._open)
 
-    def went_on(self) -> "ThoughtDepth":
-        """What is still open where an engine took these thoughts, all within the template's, for
-        the end of it: one exact closing tag was swallowed."""
-        return ThoughtDepth(*[False, *self._open][:-1], fresh=False)
+    def went_on(self, *, closed: bool) -> "ThoughtDepth":
+        """What is still open, within the thought of the template, where an engine took a closing
+        tag for the end of it all: one that `closed` the last of these thoughts, or none."""
+        still_open = [False, *self._open]
+        return ThoughtDepth(*(still_open[:-1] if closed else still_open), fresh=False)
 
     def pass_over(self, text: str) -> None:
         if self._fresh and not text.isspace() and text:

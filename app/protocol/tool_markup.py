@@ -68,7 +68,8 @@ def _from_json(text: str) -> ParsedCall | None:
 
 
 def _from_xml(text: str, schemas: Mapping[str, Json | None]) -> ParsedCall | None:
-    end = text.find(">", len(FUNCTION), len(FUNCTION) + MAX_NAME_CHARACTERS)
+    last = len(text) - len(FUNCTION_END)
+    end = text.find(">", len(FUNCTION), min(last, len(FUNCTION) + MAX_NAME_CHARACTERS))
     if end < 0:
         return None
     name = text[len(FUNCTION) : end].strip()
@@ -77,7 +78,7 @@ def _from_xml(text: str, schemas: Mapping[str, Json | None]) -> ParsedCall | Non
     types: dict[str, frozenset[str]] = {}
     arguments: Json = {}
     try:
-        for key, value in _parameters(text, end + 1, len(text) - len(FUNCTION_END)):
+        for key, value in _parameters(text, end + 1, last):
             if key not in types:
                 declared = properties.get(key) if isinstance(properties, dict) else None
                 types[key] = _types(declared, schema)
@@ -172,6 +173,11 @@ def _types(declared: object, root: Json) -> frozenset[str]:
             types.add(named)
         elif isinstance(named, list):
             types.update(name for name in named[:MAX_SCHEMA_NODES] if isinstance(name, str))
+        else:  # the values that it lists have types
+            listed = node.get("enum")
+            listed = listed[:MAX_SCHEMA_NODES] if isinstance(listed, list) else []
+            for value in [*listed, *([node["const"]] if "const" in node else [])]:
+                types |= _types_of(value)
         if node.get("nullable") is True:
             types.add("null")
         for word in ("anyOf", "oneOf", "allOf"):

@@ -48,6 +48,8 @@ MAX_TOKENS = 2048  # or half of a small context
 THINKING_TOKENS = 512  # where the worker keeps to a quota; 0 would make vLLM think aloud
 SEEN_CHARACTERS = 32  # of an answer behind a thought, without tags: enough
 
+BAD_REQUEST = "400"  # vLLM streams some of its refusals, with a status of 200
+
 START_WITH_PARSER = (
     "start it with its reasoning parser (vLLM: --reasoning-parser qwen3), or declare separation "
     "'inline'"
@@ -217,6 +219,8 @@ async def _ask(
                 break
     finally:
         stream.close()
+    if any(isinstance(event, StreamFailed) and event.code == BAD_REQUEST for event in events):
+        raise InvalidRequest("The model server refused the request as invalid.")
     return events
 
 

@@ -47,27 +47,42 @@ class Pool:
         ask for, in turn among equals.
 
         Raises Unavailable (503 with `retry-after`), or InvalidRequest (`unsupported_parameter`)
-        where none of those that are ready can do it.
+        where no worker, ready or not, can do it.
         """
-        eligible = [
-            endpoint
-            for endpoint in self.endpoints
-            if endpoint.ready and endpoint not in but and endpoint.context_tokens >= tokens
-        ]
+        eligible = self._eligible(tokens, but, fields)
         if not eligible:
+            self._refuse_unsupported(fields)
             raise Unavailable(
                 "No model server is available right now. Please try again.",
                 code="no_available_workers",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        lacking = [unsupported(endpoint.dialect, fields) for endpoint in eligible]
-        able = [e for e, lack in zip(eligible, lacking, strict=True) if lack is None]
-        if not able:
+        self._turn += 1
+        start = self._turn % len(eligible)
+        return min(eligible[start:] + eligible[:start], key=lambda endpoint: endpoint.in_flight)
+
+    def another(self, *, tokens: int, but: Collection[Endpoint], fields: Json) -> bool:
+        """Whether `pick` would find one."""
+        return bool(self._eligible(tokens, but, fields))
+
+    def _eligible(self, tokens: int, but: Collection[Endpoint], fields: Json) -> list[Endpoint]:
+        return [
+            endpoint
+            for endpoint in self.endpoints
+            if endpoint.ready
+            and endpoint not in but
+            and endpoint.context_tokens >= tokens
+            and unsupported(endpoint.dialect, fields) is None
+        ]
+
+    def _refuse_unsupported(self, fields: Json) -> None:
+        """Not where waiting helps: a worker that is away may be the one that can do it."""
+        if not self.ready:
+            return
+        lacking = [unsupported(endpoint.dialect, fields) for endpoint in self.endpoints]
+        if None not in lacking:
             raise InvalidRequest(
                 f"The model server behind this gateway does not support '{lacking[0]}'.",
                 param=lacking[0],
                 code="unsupported_parameter",
             )
-        self._turn += 1
-        start = self._turn % len(able)
-        return min(able[start:] + able[:start], key=lambda endpoint: endpoint.in_flight)

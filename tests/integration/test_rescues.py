@@ -1,9 +1,11 @@
 """Answers that come to nothing: asked for again, gone on with, or a clear error."""
 
+import json
+
 import pytest
 
 from app.settings import Engine, Separation
-from tests.support.answers import Answer, ToolCall
+from tests.support.answers import Answer, Break, End, RawStream, Reply, ToolCall, vllm_error
 from tests.support.gateway import RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
@@ -199,6 +201,46 @@ async def test_an_engine_that_cannot_go_on_is_not_asked_to(start_gateway: StartG
         worker.answers(Answer([], THOUGHT, finish="length", inline=True))
         response = await gateway.chat(key=key)
         assert (response.message["content"], len(worker.requests)) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    "failure", [vllm_error(503, "queue overflow"), Answer(breaks=Break(End.RESET))]
+)
+async def test_the_cut_answer_stands_where_it_cannot_be_gone_on_with(
+    failure: Reply, gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    key = await gateway.issue_key(salvage_tokens=64)
+    worker.answers(USED_UP, failure)
+    response = await gateway.chat(key=key)
+    assert (response.status, response.message["content"]) == (200, "")
+    assert response.json["choices"][0]["finish_reason"] == "length"
+    assert response.json["usage"]["completion_tokens"] >= 2
+    assert (await gateway.audited(response.request_id)).outcome == "completed"
+
+
+async def test_what_the_first_try_cost_is_counted_though_the_second_was_refused(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    worker.answers(EMPTY, vllm_error(503, "queue overflow"))
+    response = await gateway.chat()
+    assert response.status == 503
+    assert (await gateway.audited(response.request_id)).completion_tokens == 2
+
+
+async def test_choices_that_answered_stand_beside_an_empty_one(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"reasoning": "Hm."}}]},
+        {"choices": [{"index": 1, "delta": {"reasoning": "Hm."}}]},
+        {"choices": [{"index": 1, "delta": {"content": "Hello"}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]},
+    ]
+    body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    worker.answers(RawStream(body + b"data: [DONE]\n\n"))
+    response = await gateway.chat(n=2)
+    assert [c["message"]["content"] for c in response.json["choices"]] == ["", "Hello"]
 
 
 async def test_a_reservation_covers_what_may_be_added(

@@ -133,7 +133,7 @@ def test_a_tool_call_without_an_id_gets_one_of_its_own() -> None:
     [
         ("repetition", "length"),
         ("length", "length"),
-        ("what?", "stop"),
+        ("what?", "length"),
         ("tool_calls", "stop"),  # without any
         ("content_filter", "content_filter"),
     ],

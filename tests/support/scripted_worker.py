@@ -62,9 +62,10 @@ class ScriptedWorker:
         self.prompt_tokens = 7  # what `/tokenize` says of every prompt
         self.healthy = True
         self.splits = True  # as it declares; the gateway checks it before the first request
+        self.check_replies: list[Reply] = []  # to the gateway's own questions, before its usual
         self.requests: list[ReceivedRequest] = []  # completions
         self.paths: list[str] = []  # of everything else that was asked
-        self.checks = 0  # of the gateway's own questions, answered
+        self.checks: list[ReceivedRequest] = []  # the gateway's own questions
         self.connections = 0  # accepted since the start
         self._replies: list[Reply] = [Answer()]
         self._open: set[HttpConnection] = set()
@@ -162,10 +163,7 @@ class ScriptedWorker:
         with contextlib.suppress(ConnectionResetError):
             while (request := await connection.request()) is not None:
                 if request.path == "/v1/chat/completions":
-                    if (checked := self._answer_to_check(request)) is not None:
-                        self.checks += 1
-                        await self._reply(checked, ReceivedRequest(request, 0.0), connection)
-                    elif not await self._complete(request, connection):
+                    if not await self._complete(request, connection):
                         return
                 else:
                     self.paths.append(request.path)
@@ -173,16 +171,20 @@ class ScriptedWorker:
         connection.close()
         self._open.discard(connection)
 
-    def _answer_to_check(self, http: HttpRequest) -> Answer | None:
-        """What it says to the gateway's own questions; None where it is asked something else."""
-        question = json.loads(http.body)["messages"][-1]["content"]
+    def _reply_to(self, request: ReceivedRequest) -> Reply:
+        """Notes the request, and what to say: the gateway's own questions take no test's answer."""
+        question = request.json["messages"][-1]["content"]
+        if question not in (QUESTION, TOOL_QUESTION):
+            self.requests.append(request)
+            return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        self.checks.append(request)
+        if self.check_replies:
+            return self.check_replies.pop(0)
         inline = (self.separation is Separation.INLINE) is self.splits
         if question == QUESTION:
             return Answer(("Four.",), ("Two and two.",), inline=inline)
-        if question == TOOL_QUESTION:
-            call = ToolCall("get_weather", ('{"city": "Paris"}',))
-            return Answer((), ("The weather.",), (call,), "tool_calls", inline=inline)
-        return None
+        call = ToolCall("get_weather", ('{"city": "Paris"}',))
+        return Answer((), ("The weather.",), (call,), "tool_calls", inline=inline)
 
     async def _small_route(self, request: HttpRequest, connection: HttpConnection) -> None:
         match request.path:
@@ -219,8 +221,7 @@ class ScriptedWorker:
         """Whether the connection can carry another request."""
         loop = asyncio.get_running_loop()
         request = ReceivedRequest(http, loop.time())
-        self.requests.append(request)
-        reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        reply = self._reply_to(request)
         answering = loop.create_task(self._reply(reply, request, connection))
         leaving = loop.create_task(connection.gone.wait())
         try:

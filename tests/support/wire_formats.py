@@ -17,6 +17,8 @@ REASONING_FIELD = {
     Engine.VLLM: "reasoning",
     Engine.SGLANG: "reasoning_content",
     Engine.TRANSFORMERS: "reasoning_content",
+    Engine.LLAMACPP: "reasoning_content",
+    Engine.OPENAI: "reasoning_content",
 }
 
 
@@ -106,11 +108,7 @@ def _deltas(answer: Answer, engine: Engine) -> Iterator[Json]:
         yield role
     extra = dict(answer.extra_delta_fields)
     for piece in answer.reasoning:
-        yield {
-            (
-                "content" if answer.inline else REASONING_FIELD.get(engine, "reasoning_content")
-            ): piece
-        } | extra
+        yield {("content" if answer.inline else REASONING_FIELD[engine]): piece} | extra
     if answer.inline and answer.finish != "length":
         yield {"content": "</think>\n\n"}
     for piece in answer.content:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from app.protocol.sealed import Sealer
 from prometheus_client import CollectorRegistry
 
 from app.gateway.prepare import prepare
 from app.gateway.types import Caller, PreparedRequest, Principal
 from app.protocol.request import ChatRequest, Json
+from app.protocol.sealed import Sealer
 from app.settings import Settings
 from app.store.policy import Policy
 from app.telemetry.metrics import Metrics

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from app.protocol.sealed import Sealer
 
 from app.errors import InternalError, InvalidRequest
 from app.protocol.request import ChatRequest, Json, SentThought
+from app.protocol.sealed import Sealer
 from app.settings import MODEL_ID
 from tests.unit.gateway.preparing import NOW, REQUEST, SEALER, USER, Counting, run
 

@@ -154,6 +154,67 @@ def test_pieces_that_come_after_the_next_call_has_begun_are_dropped() -> None:
     assert "LATE" not in str(passed.deltas)
 
 
+@pytest.mark.parametrize(("id", "name"), [(None, None), ("e1", "weather"), (None, "weather")])
+def test_a_late_piece_makes_no_second_call_and_does_not_end_the_one_that_has_begun(
+    id: str | None, name: str | None
+) -> None:
+    passed = Passed().engine(OSLO, id="e1").engine('{"a"', name="now", index=1, id="e2")
+    passed.engine('{"city": "LATE"}', name=name, index=0, id=id)
+    passed.engine(": 1}", name=None, index=1).end()
+    assert passed.calls == [("e1", "weather", OSLO), ("e2", "now", '{"a": 1}')]
+    assert passed.reasons == []
+
+
+def test_a_call_without_an_id_is_not_begun_again_under_its_index() -> None:
+    passed = Passed().engine(OSLO).engine("{}", name="now", index=1)
+    passed.engine(OSLO, id="late", index=0).end()
+    assert [name for _, name, _ in passed.calls] == ["weather", "now"]
+
+
+def test_a_name_in_pieces_is_put_together() -> None:
+    offered = {"read": None, "read_all": None}
+    passed = Passed(offered).engine("", name="read", id="e1").engine("{}", name="_all").end()
+    assert passed.calls == [("e1", "read_all", "{}")]
+    passed = Passed(offered)
+    for _ in range(10_000):
+        passed.engine("", name="read").engine("", name="_all")
+    assert passed.gate._pending is not None
+    assert len(passed.gate._pending.name) < 100
+    assert passed.end().reasons == [CallRefusal.NOT_OFFERED]
+
+
+def test_empty_pieces_are_not_kept() -> None:
+    passed = Passed()
+    for _ in range(1_000):
+        passed.engine("", name=None)
+    assert passed.gate._pending is not None
+    assert passed.gate._pending.pieces == []
+
+
+def test_a_pattern_takes_linear_time_and_matches_the_whole_value() -> None:
+    hostile = "a" * MAX_MATCHED_CHARACTERS
+    for pattern, value, allowed in [
+        ("(a+)+b", hostile, False),  # `re` would take 2^8192 steps
+        ("Oslo", "Oslo\n", False),
+        ("Oslo$", "Oslo\n", False),
+        ("Oslo|Bergen", "Oslo!", False),
+        ("Oslo|Bergen", "Bergen", True),
+    ]:
+        rule = (ToolRule("weather", {"city": pattern}),)
+        text = orjson.dumps({"city": value}).decode()
+        assert refused(text, allowed=rule) == ([] if allowed else [CallRefusal.NOT_ALLOWED])
+
+
+def test_values_that_are_no_strings_are_matched_as_json() -> None:
+    for value, pattern in [
+        (None, "null"), (True, "true"), (3, "3"), (1.5, r"1\.5"), ([1, "a"], r'\[1,"a"\]'),
+        ({"b": None}, r'\{"b":null\}'),
+    ]:  # fmt: skip
+        text = orjson.dumps({"a": value}).decode()
+        for rule, count in [(ToolRule("now", {"a": pattern}), 1), (ToolRule("now", {"a": "x"}), 0)]:
+            assert len(Passed(allowed=(rule,)).engine(text, name="now").end().calls) == count
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [("secret", "secret"), ("a" * 64, "a" * 64), ("a" * 65, ""), ("a b", ""), ("<think>", "")],

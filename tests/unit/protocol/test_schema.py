@@ -1,5 +1,6 @@
 """Schemas, as clients send them, and as hostile ones do."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -200,6 +201,45 @@ def test_large_rules_cost_more_steps_than_small_ones() -> None:
     required = of({"items": {"required": [f"v{at}" for at in range(4_000)]}})
     assert steps_of(required, {"a": [{}] * 1_000})[0] is not None
     assert steps_of({"anyOf": [required, required]}, {"a": [{}] * 1_000}) == (None, MAX_STEPS)
+
+
+@pytest.mark.parametrize("word", ["const", "enum"])
+def test_comparing_with_a_large_value_many_times_costs_steps(word: str) -> None:
+    large = [list(range(8_000))]
+    rule = {"const": large} if word == "const" else {"enum": [large]}
+    assert steps_of(of({"allOf": [rule] * 200}), {"a": large}) == (None, MAX_STEPS)
+    result, cost = steps_of(of(rule), {"a": large})
+    assert result is None
+    assert 1_000 < cost < MAX_STEPS
+    assert ArgumentChecker(of(rule)).mismatch({"a": [[1]]}) is not None
+
+
+@pytest.mark.parametrize("word", ["$ref", "$dynamicRef", "$schema", "$id"])
+def test_nothing_is_fetched(word: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+        for schema in ({word: address}, of({word: address}), of({"allOf": [{word: address}]})):
+            ArgumentChecker(schema).mismatch({"a": 1})
+        with pytest.raises(BlockingIOError):  # nobody has called
+            server.accept()
+
+
+@pytest.mark.parametrize("word", ["multipleOf", "minimum", "maximum", "minLength", "const"])
+def test_huge_numbers_end(word: str) -> None:
+    for number in (10**400, -(10**400), 1e308, 5e-324):
+        for value in (1e308, 2**63, -1, 0.3, "x"):
+            reason = ArgumentChecker(of({word: number})).mismatch({"a": value})
+            assert reason in (None, f"properties/a/{word}")
+
+
+def test_a_schema_that_is_too_deep_to_build_or_to_compare_is_as_none() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    deep: Any = 1
+    for _ in range(5_000):
+        schema, deep = {"allOf": [schema]}, [deep]
+    assert ArgumentChecker(schema).mismatch({"a": 1}) is None
+    assert ArgumentChecker(of({"const": deep})).mismatch({"a": deep}) is None
 
 
 def test_quoting_a_long_value_many_times_costs_steps() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.errors import Unavailable
+from app.errors import InvalidRequest, Unavailable
 from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
 from app.telemetry.metrics import Metrics
 from app.upstream.pool import Pool
@@ -76,3 +76,56 @@ def test_a_workers_name_holds_no_credentials() -> None:
     worker = WorkerSettings.model_validate({"url": "http://user:secret@w:8000/v1"})
     (endpoint,) = Pool([worker]).endpoints
     assert endpoint.name == "w:8000"
+
+
+FORMATTED = {"response_format": {"type": "json_object"}}
+
+
+def mixed_pool() -> Pool:
+    """Only the second can do all that is asked."""
+    pool = Pool(
+        [
+            WorkerSettings.model_validate({"url": "http://w0:1", "separation": "inline"}),
+            WorkerSettings.model_validate({"url": "http://w1:1"}),
+        ]
+    )
+    for endpoint in pool.endpoints:
+        endpoint.ready = True
+    return pool
+
+
+def test_one_that_can_do_what_is_asked_is_asked_however_busy() -> None:
+    pool = mixed_pool()
+    pool.endpoints[1].in_flight = 9
+    assert pool.pick(fields=FORMATTED) is pool.endpoints[1]
+    assert pool.pick() is pool.endpoints[0]
+
+
+def test_what_only_an_absent_worker_can_do_is_worth_another_try() -> None:
+    pool = mixed_pool()
+    pool.endpoints[1].ready = False
+    with pytest.raises(Unavailable):
+        pool.pick(fields=FORMATTED)
+
+
+def test_what_only_a_worker_that_has_failed_can_do_is_not_tried_on_another() -> None:
+    pool = mixed_pool()
+    failed = [pool.endpoints[1]]
+    assert pool.another(tokens=0, but=failed, fields={})
+    assert not pool.another(tokens=0, but=failed, fields=FORMATTED)
+    with pytest.raises(Unavailable):
+        pool.pick(but=failed, fields=FORMATTED)
+
+
+def test_what_no_worker_can_do_is_refused_by_name() -> None:
+    pool = make_pool(separation="inline")
+    with pytest.raises(InvalidRequest) as caught:
+        pool.pick(fields=FORMATTED)
+    assert (caught.value.param, caught.value.code) == ("response_format", "unsupported_parameter")
+
+
+def test_without_any_worker_nothing_is_said_of_what_is_asked() -> None:
+    pool = make_pool(1, separation="inline")
+    pool.endpoints[0].ready = False
+    with pytest.raises(Unavailable):
+        pool.pick(fields=FORMATTED)
