@@ -76,6 +76,8 @@ class WorkerSettings(BaseModel):
     url: AnyHttpUrl
     engine: Engine = Engine.VLLM
     separation: Separation = Separation.PARSER
+    # Whether the model thinks before each answer. Of one that does not, text is believed at once.
+    thinks: bool = True
     max_model_len: int | None = Field(default=None, ge=1)  # tokens; else asked of the worker
     api_key: SecretStr | None = None
     tags: frozenset[str] = frozenset()

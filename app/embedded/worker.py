@@ -48,7 +48,8 @@ class EmbeddedWorker:
             {
                 "url": self.url,
                 "engine": Engine.LLAMACPP,
-                "separation": Separation.INLINE if self.opens_thought else Separation.PARSER,
+                "separation": Separation.INLINE,
+                "thinks": self.opens_thought,
                 "max_model_len": self.context_tokens,
                 "api_key": self.api_key,
                 "body_defaults": sampling_defaults() if self.stand_in else {},

@@ -74,7 +74,7 @@ async def _more(upstream: Upstream, reader: AnswerReader) -> bytes:
 
 
 def _start(prepared: PreparedRequest, endpoint: Endpoint) -> Start:
-    if prepared.rescue is Rescue.SALVAGE:
+    if prepared.rescue is Rescue.SALVAGE or not endpoint.settings.thinks:
         return Start.ANSWER
     inline = endpoint.settings.separation is Separation.INLINE
     return Start.THOUGHT if inline else Start.SPLIT

@@ -66,8 +66,11 @@ class ChoiceReader:
         if self.finish is not None:
             return
         if isinstance(event, ReasoningDelta):
-            self._pass(self._splitter.thought_elsewhere(event.text), out)
-            self._think(event, out)
+            if self._splitter.awaits_thought:
+                event = ReasoningDelta(event.choice, event.text.lstrip())
+            if event.text:
+                self._pass(self._splitter.thought_elsewhere(event.text), out)
+                self._think(event, out)
         elif isinstance(event, TextDelta):
             if self._splitter.plain and "<" not in event.text:  # the way of nearly every token
                 self._show(event, out)

@@ -93,6 +93,11 @@ class Splitter:
         """Text without a `<` would go through as it is: it is answer, and nothing is pending."""
         return self._begun and self._state is State.ANSWER and not (self._tail or self._skip_space)
 
+    @property
+    def awaits_thought(self) -> bool:
+        """White space of the engine's is no thought yet."""
+        return self._state is State.HELD
+
     def feed(self, text: str) -> list[Piece]:
         for at in range(0, len(text), SLICE_CHARACTERS):
             self._split(text[at : at + SLICE_CHARACTERS])
@@ -109,8 +114,11 @@ class Splitter:
     def thought_elsewhere(self, text: str) -> list[Piece]:
         """The engine sent thought in a field of its own. What of the text was held came before it:
         an engine that splits does not begin with the answer."""
-        if self._held or self._state is State.HELD:
-            self._hide_before(text)
+        if self._state is State.HELD:
+            self._hold(self._tail)
+            self._tail = ""
+            self._state = State.ANSWER
+        self._hide_held()
         self._skip_space = self._skip_space or not self._begun
         self._follows_field = True
         if self._field_tail or "<" in text:
@@ -119,16 +127,6 @@ class Splitter:
             self._field_depth.pass_over(text)
             self._field_behind = text[-1:]
         return self._take()
-
-    def _hide_before(self, thought: str) -> None:
-        """What was held came before this thought; white space alone is none."""
-        if thought.isspace():
-            return
-        if self._state is State.HELD:
-            self._hold(self._tail)
-            self._tail = ""
-            self._state = State.ANSWER
-        self._hide_held()
 
     def call_elsewhere(self) -> list[Piece]:
         """The engine's own parser found a call. Text that is held stays so until the end."""

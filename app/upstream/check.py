@@ -145,7 +145,9 @@ async def check(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Ver
         return Verdict(Outcome.UNDECIDED, "no answer in time")
     except (GatewayError, SSEError, MalformedChunk) as error:
         return Verdict(Outcome.UNDECIDED, f"{type(error).__name__}: {error}")
-    verdict = judge(events, endpoint.settings.separation)
+    verdict = Verdict(Outcome.OK)
+    if endpoint.settings.thinks:
+        verdict = judge(events, endpoint.settings.separation)
     if verdict.outcome is Outcome.OK and _takes_tools(endpoint):
         return await _check_calls(endpoint, client, seconds)
     return verdict

@@ -69,7 +69,7 @@ _DIALECTS = {
 
 
 def dialect_of(settings: WorkerSettings) -> Dialect:
-    inline = settings.separation is Separation.INLINE
+    inline = settings.separation is Separation.INLINE and settings.thinks
     dialect = replace(
         _DIALECTS[settings.engine],
         inline=inline,

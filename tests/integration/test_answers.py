@@ -181,7 +181,7 @@ async def test_a_stop_sequence_stops_the_worker(
     assert row.completion_tokens > 0
 
 
-FINISHES = {"stop": "stop", "length": "length", "repetition": "length", "something": "stop"}
+FINISHES = {"stop": "stop", "length": "length", "repetition": "length", "something": "length"}
 
 
 @pytest.mark.parametrize("reason", FINISHES)

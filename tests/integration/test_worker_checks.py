@@ -374,3 +374,15 @@ async def test_a_worker_that_goes_while_it_is_checked_is_not_ready() -> None:
         assert not endpoint.ready
         worker.healthy = True
         await rounds_until(prober, endpoint, ready=True)
+
+
+async def test_a_model_that_does_not_think_is_taken_where_that_is_declared(
+    start_gateway: StartGateway,
+) -> None:
+    async with ScriptedWorker(separation=Separation.INLINE) as worker:
+        gateway = await start_gateway(workers=[worker.settings() | {"thinks": False}])
+        worker.answers(Answer(["Hello", " there."], reasoning=()))
+        stream = await gateway.stream(response_format={"type": "json_object"})
+        assert stream.text() == "Hello there."
+        worker.answers(Answer(["<think>SECRET</think>\n\nHello"], reasoning=()))
+        assert (await gateway.chat()).message["content"] == "Hello"
