@@ -1,11 +1,15 @@
 """A request that has ended, counted and logged."""
 
+import structlog
+
 from app.audit.records import Outcome
 from app.gateway.meter import Meter
 from app.limits.local import LimitReached
 from app.store.secrets import scrub
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import FinishedRequest, Metrics
+
+log = structlog.get_logger()
 
 
 def observe(meter: Meter, metrics: Metrics) -> None:
@@ -38,6 +42,8 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.upstream_failed(meter.worker, code or "failed")
     for reader in meter.readers:
         metrics.answer_found(reader.findings, engine=meter.engine, disagreed=reader.disagrees)
+        if reader.findings.shown_too_early:
+            log.warning("hidden_text_shown", request_id=caller.request_id, worker=meter.worker)
     for rescue in meter.rescues:
         metrics.answer_rescued(rescue, _rescued(meter))
     if meter.prepared is not None:

@@ -22,8 +22,9 @@ _OF_THE_THOUGHT = ("thinking_token_budget",)
 def rescue(prepared: PreparedRequest, meter: Meter, workers: Workers) -> PreparedRequest | None:
     """What to ask instead, or None where the answer stands as it is.
 
-    Raises UpstreamFailed (`empty_answer`, `invalid_tool_call`, `tool_call_missing`) where the
-    second try came to nothing too, or the first one may not be repeated.
+    Raises UpstreamFailed (`empty_answer`, `invalid_tool_call`, `tool_call_refused`,
+    `tool_call_missing`) where the second try came to nothing too, or the first one may not be
+    repeated.
     """
     reader = meter.readers[-1]
     failure = _failure(prepared, reader)
@@ -56,17 +57,25 @@ def _failure(prepared: PreparedRequest, reader: AnswerReader) -> UpstreamFailed 
     for choice in ended:
         refused = choice.gate.refused
         if refused is not None and refused.broken and not choice.gate.released:
-            return UpstreamFailed(
-                "The model called a tool in a way that cannot be used.", code="invalid_tool_call"
+            return _failed(
+                "The model called a tool in a way that cannot be used.", "invalid_tool_call"
             )
     if prepared.call_required and any(not choice.gate.released for choice in ended):
-        return UpstreamFailed(
+        return _failed(
             "The model did not call a tool although 'tool_choice' requires it.",
-            code="tool_call_missing",
+            "tool_call_missing",
         )
-    if any(not choice.answered for choice in ended):
-        return UpstreamFailed("The model gave an empty answer.", code="empty_answer")
+    empty = [choice for choice in ended if not choice.answered]
+    if any(choice.gate.refused for choice in empty):
+        return _failed("The model called a tool that it may not call.", "tool_call_refused")
+    if empty:
+        return _failed("The model gave an empty answer.", "empty_answer")
     return None
+
+
+def _failed(message: str, code: str) -> UpstreamFailed:
+    """An SDK need not ask again: that was done."""
+    return UpstreamFailed(message, code=code, should_retry=False)
 
 
 def _with_another_seed(prepared: PreparedRequest) -> dict[str, object]:

@@ -74,8 +74,10 @@ async def _more(upstream: Upstream, reader: AnswerReader) -> bytes:
 
 
 def _start(prepared: PreparedRequest, endpoint: Endpoint) -> Start:
-    if prepared.rescue is Rescue.SALVAGE or not endpoint.settings.thinks:
+    if not endpoint.settings.thinks:
         return Start.ANSWER
+    if prepared.rescue is Rescue.SALVAGE:
+        return Start.SPLIT  # the model may go on with the thought that we closed: held to its end
     inline = endpoint.settings.separation is Separation.INLINE
     return Start.THOUGHT if inline else Start.SPLIT
 

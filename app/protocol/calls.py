@@ -27,6 +27,7 @@ MAX_DEPTH = 128  # of arrays and objects in each other; orjson writes 254 of the
 MAX_SCRUBS = 8
 MAX_NAME_CHARACTERS = 64  # as OpenAI has it; what is longer was not offered
 
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # any other is replaced by one of ours
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_CHARACTERS}}}")
 _THINK_TAG = re.compile(r"<\s{0,8}/?\s{0,8}think(?:ing)?\b", re.IGNORECASE)
 # Markup that engines' parsers have left behind the arguments.
@@ -93,6 +94,7 @@ class CallGate:
         self._decided: dict[int, set[str | None]] = {}
         self._steps = Steps()
         self._checkers: dict[str, ArgumentChecker] = {}
+        self._ids: set[str] = set()
         self.released = 0
         self.refused: CallRefusal | None = None  # the first one; a broken call before others
         self.started = False  # a call was begun, whatever became of it
@@ -127,10 +129,10 @@ class CallGate:
         pending.add(call.arguments)
         return [*out, *self._decide(pending, "")]
 
-    def cut(self) -> None:
-        """A call in the text never became whole."""
+    def cut(self, reason: str = "stop") -> None:
+        """A call in the text never became whole; a choice that ended by itself did not cut it."""
         self.started = True
-        self._refuse("", CallRefusal.CUT)
+        self._refuse("", CallRefusal.CUT if reason == "length" else CallRefusal.NOT_JSON)
 
     def close(self, reason: str) -> list[ToolCallDelta]:
         """The end of the choice, and why it ended: `length` may have cut the last call."""
@@ -150,7 +152,10 @@ class CallGate:
             self._refuse(call.name, refused.reason)
             return []
         index, self.released = self.released, self.released + 1
-        call_id = call.id or f"{self._call_prefix}_{self._choice}_{index}"
+        call_id = call.id or ""
+        if call_id in self._ids or not _ID.fullmatch(call_id):
+            call_id = f"{self._call_prefix}_{self._choice}_{index}"
+        self._ids.add(call_id)
         return [
             ToolCallDelta(self._choice, index, "", call_id, call.name),
             *(

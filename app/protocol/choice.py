@@ -73,6 +73,7 @@ class ChoiceReader:
                 self._think(event, out)
         elif isinstance(event, TextDelta):
             if self._splitter.plain and "<" not in event.text:  # the way of nearly every token
+                self._splitter.behind = event.text[-1:]
                 self._show(event, out)
             else:
                 self._pass(self._splitter.feed(event.text), out)

@@ -15,7 +15,7 @@ class Start(Enum):
 
     THOUGHT = auto()  # within the thought: nobody splits it off (separation `inline`)
     SPLIT = auto()  # the engine's parser splits the thought off (separation `parser`)
-    ANSWER = auto()  # behind a thought that was closed in the prompt
+    ANSWER = auto()  # with the answer: there is no thought
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,26 +9,16 @@ could be thought is hidden, and text that comes before any thought is held until
 from collections.abc import Callable
 from enum import Enum, auto
 
+from app.protocol.call_text import CallText, call_follows
 from app.protocol.calls import CallGate
+from app.protocol.engine_field import EngineField
 from app.protocol.events import ReasoningDelta, TextDelta, ToolCallDelta
 from app.protocol.findings import Findings, Hidden
 from app.protocol.rules import AnswerRules, Start
-from app.protocol.tags import (
-    CALL_CLOSE_TAG,
-    FUNCTION_CLOSE_TAG,
-    FUNCTION_TAG,
-    Kind,
-    Tag,
-    overlap,
-    partial_tag,
-    tags,
-)
+from app.protocol.tags import Kind, Tag, overlap, partial_tag, tags
 from app.protocol.thought import QUOTES, ThoughtDepth
 from app.protocol.tool_markup import parse_call
 
-# Behind `<tool_call>`, before the `{` or `<function=` that makes a call of it.
-MAX_LEAD_CHARACTERS = 64
-MAX_CALL_CHARACTERS = 1024 * 1024
 # Each tag copies what is left of a text: in a delta of megabytes that would take quadratic time.
 SLICE_CHARACTERS = 4096
 MAX_CLOSING_TAGS = 16  # of a call; all but the last one stand inside its arguments
@@ -70,20 +60,14 @@ class Splitter:
         self._splits = start is Start.SPLIT
         self._depth = ThoughtDepth(False)
         self._quoted_thought = False  # a tag in quotation marks began it, in the answer
-        self._field_depth = ThoughtDepth()  # of the engine's own field
-        self._field_tail = ""
-        self._field_behind = ""
-        self._follows_field = False  # no text has come since
+        self._field = EngineField(tags_are_text=rules.show_second_thought)
         self._tail = ""  # may still become a tag
-        self._behind = ""  # the character before it
+        self.behind = ""  # the character before it
         self._skip_space = start is Start.ANSWER  # between a thought and its answer
         self._begun = False  # something of the answer was shown
         self._held: list[str] = []
         self._held_characters = 0
-        self._call: list[str] = []
-        self._call_characters = 0
-        self._call_closings = 0
-        self._bare = False  # the call has no tag around it
+        self._call = CallText()
         self._hid_after_call = False
         self._back = State.ANSWER  # from where the call began
         self._out: list[Piece] = []
@@ -91,7 +75,12 @@ class Splitter:
     @property
     def plain(self) -> bool:
         """Text without a `<` would go through as it is: it is answer, and nothing is pending."""
-        return self._begun and self._state is State.ANSWER and not (self._tail or self._skip_space)
+        return (
+            self._begun
+            and self._state is State.ANSWER
+            and self._field.quiet
+            and not (self._tail or self._skip_space)
+        )
 
     @property
     def awaits_thought(self) -> bool:
@@ -106,9 +95,11 @@ class Splitter:
     def _split(self, text: str) -> None:
         text, self._tail = self._tail + text, ""
         while text:
-            if self._state is State.ANSWER and (self._quoted(text) or self._field_depth.open):
-                self._think_on(closed=not self._quoted(text))
-            self._follows_field = False
+            still_open = self._field.goes_on_in(text) if self._state is State.ANSWER else None
+            if still_open is not None:
+                self._findings.hide(Hidden.IN_ANSWER)
+                self._think_anew(False)
+                self._depth = still_open
             text = _STEPS[self._state](self, text)
 
     def thought_elsewhere(self, text: str) -> list[Piece]:
@@ -120,12 +111,7 @@ class Splitter:
             self._state = State.ANSWER
         self._hide_held()
         self._skip_space = self._skip_space or not self._begun
-        self._follows_field = True
-        if self._field_tail or "<" in text:
-            self._count_field(text)
-        else:
-            self._field_depth.pass_over(text)
-            self._field_behind = text[-1:]
+        self._field.feed(text)
         return self._take()
 
     def call_elsewhere(self) -> list[Piece]:
@@ -134,7 +120,6 @@ class Splitter:
         match self._state:
             case State.CALL:
                 self._gate.cut()
-                self._call.clear()
             case State.HELD:
                 self._hold(tail)
             case State.ANSWER:
@@ -150,7 +135,7 @@ class Splitter:
         tail, self._tail = self._tail, ""
         match self._state:
             case State.CALL:
-                self._end_call(tail)
+                self._end_call(tail, reason)
             case State.HELD:
                 self._hold(tail)
             case State.ANSWER if _is_call_tag(tail):
@@ -161,7 +146,7 @@ class Splitter:
                 self._think(tail)
         ended = reason == "stop" or (reason == "tool_calls" and self._gate.started)
         if verified and ended:
-            text, self._held = "".join(self._held), []
+            text, self._held, self._skip_space = "".join(self._held), [], True
             self._in_answer(text, last=True)
         else:
             self._hide_held()
@@ -178,9 +163,9 @@ class Splitter:
                     self._findings.hide(Hidden.BEFORE_THOUGHT)
                 self._think_anew(False, begun=within)
                 if tag.start:
-                    self._behind = text[tag.start - 1]
+                    self.behind = text[tag.start - 1]
                 return text[tag.start :]
-            if tag.kind is Kind.CALL and (called := self._call_follows(text, tag)) is not False:
+            if tag.kind is Kind.CALL and (called := call_follows(text, tag)) is not False:
                 self._hold(text[: tag.start])
                 return self._begin_call(text, tag) if called else self._wait(text, tag.start)
             if tag.kind is Kind.FUNCTION and self._rules.calls.offered:
@@ -197,7 +182,7 @@ class Splitter:
         done = 0
         for tag in tags(text):
             self._depth.pass_over(text[done : tag.start])
-            behind = text[tag.start - 1] if tag.start else self._behind
+            behind = text[tag.start - 1] if tag.start else self.behind
             if tag.kind is Kind.OPEN:
                 self._depth.opens(variant=tag.variant, behind=behind)
             elif tag.kind is Kind.CLOSE:
@@ -214,7 +199,7 @@ class Splitter:
                     self._answer_follows()
                     return text[tag.end :]
             elif tag.kind is Kind.CALL and self._rules.calls.offered:
-                called = self._call_follows(text, tag)
+                called = call_follows(text, tag)
                 if called is not False:
                     self._think(text[: tag.start])
                     return self._begin_call(text, tag) if called else self._wait(text, tag.start)
@@ -235,14 +220,14 @@ class Splitter:
                     continue
                 if tag.kind is Kind.OPEN:
                     self._findings.hide(Hidden.IN_ANSWER)
-                    behind = text[tag.start - 1] if tag.start else self._behind
+                    behind = text[tag.start - 1] if tag.start else self.behind
                     self._think_anew(tag.variant)
                     self._quoted_thought = behind != "" and behind in QUOTES
-                    self._behind = ""
+                    self.behind = ""
                     return text[tag.end :]
                 self._drop_stray_close()
             elif tag.kind is Kind.CALL:
-                called = False if last else self._call_follows(text, tag)
+                called = False if last else call_follows(text, tag)
                 if called is not False:
                     return self._begin_call(text, tag) if called else self._wait(text, tag.start)
                 if not (self._begun or last) and self._splits:
@@ -264,29 +249,27 @@ class Splitter:
         return self._wait(text, len(text) - keep)
 
     def _in_call(self, text: str) -> str:
-        closing = FUNCTION_CLOSE_TAG if self._bare else CALL_CLOSE_TAG
-        at = text.find(closing)
+        call = self._call
+        at = text.find(call.closing)
         if at < 0:
-            keep = overlap(text, closing)
-            self._add_to_call(text[: len(text) - keep])
-            return self._wait(text, len(text) - keep)
-        self._add_to_call(text[: at + len(closing)])
-        if self._state is State.CALL:  # it was not too long
-            whole = "".join(self._call)
-            if self._release(whole if self._bare else whole[: -len(closing)]):
-                return text[at + len(closing) :]
-            # It stood inside an argument, or so it seems: the call goes on.
-            self._call = [whole]
-            self._call_closings += 1
-            if self._call_closings > MAX_CLOSING_TAGS:
+            end = len(text) - overlap(text, call.closing)
+            call.add(text[:end])
+            if call.too_long:
                 self._give_up_call()
-        return text[at + len(closing) :]
+            return self._wait(text, end)
+        end = at + len(call.closing)
+        call.add(text[:end])
+        released = not call.too_long and self._release(call.closed())
+        if not released and call.too_long:
+            self._give_up_call()
+        # Otherwise it stands inside an argument, or so it seems, and the call goes on.
+        return text[end:]
 
     def _after_call(self, text: str) -> str:
         done = 0
         for tag in tags(text):
             if tag.kind is Kind.CALL:
-                called = self._call_follows(text, tag)
+                called = call_follows(text, tag)
                 if called is not False:
                     self._hide_after_call(text[done : tag.start])
                     return self._begin_call(text, tag) if called else self._wait(text, tag.start)
@@ -297,7 +280,9 @@ class Splitter:
             elif tag.kind is Kind.OTHER:
                 self._hide_after_call(text[done : tag.start])
                 done = tag.end
-            else:  # a thought ends or begins here: what was held may be one
+            elif tag.kind in (Kind.OPEN, Kind.CLOSE):  # then what was held may be thought, too
+                self._hide_after_call(text[done : tag.start])
+                done = tag.start
                 self._hide_held()
         keep = partial_tag(text[done:])
         self._hide_after_call(text[done : len(text) - keep])
@@ -312,7 +297,7 @@ class Splitter:
     def _wait(self, text: str, at: int) -> str:
         """Keeps the rest until more has come."""
         if at:
-            self._behind = text[at - 1]
+            self.behind = text[at - 1]
         self._tail = text[at:]
         return ""
 
@@ -333,22 +318,8 @@ class Splitter:
         self._quoted_thought = False
         self._state = State.THOUGHT
 
-    def _quoted(self, text: str) -> bool:
-        """The engine took a closing tag that the thought only quotes for the thought's end: a
-        quotation mark stood before it, and the same one stands behind it."""
-        behind = self._field_behind
-        return self._follows_field and behind != "" and behind in QUOTES and text[0] == behind
-
-    def _think_on(self, *, closed: bool) -> None:
-        """The engine took a tag within the thought for its end, and swallows closing tags."""
-        self._findings.hide(Hidden.IN_ANSWER)
-        self._depth, self._field_depth = (
-            self._field_depth.went_on(closed=closed),
-            ThoughtDepth(fresh=False),
-        )
-        self._state = State.THOUGHT
-
     def _answer_follows(self) -> None:
+        self.behind = ""
         self._state = State.ANSWER
         self._skip_space = True
 
@@ -379,48 +350,12 @@ class Splitter:
             self._findings.hide(Hidden.AFTER_CALL)
         self._think(text)
 
-    def _count_field(self, text: str) -> None:
-        if self._rules.show_second_thought:  # tags are text to this key
-            self._field_behind = text[-1:]
-            return
-        text, self._field_tail = self._field_tail + text, ""
-        done = 0
-        for tag in tags(text):
-            self._field_depth.pass_over(text[done : tag.start])
-            behind = text[tag.start - 1] if tag.start else self._field_behind
-            if tag.kind is Kind.OPEN:
-                self._field_depth.opens(variant=tag.variant, behind=behind)
-            elif tag.kind is Kind.CLOSE and not (behind and behind in QUOTES):
-                self._field_depth.closes(variant=tag.variant)
-            done = tag.end if tag.kind in (Kind.OPEN, Kind.CLOSE) else tag.start
-        keep = partial_tag(text[done:])
-        self._field_depth.pass_over(text[done : len(text) - keep])
-        self._field_tail = text[len(text) - keep :]
-        self._field_behind = text[: len(text) - keep][-1:] or self._field_behind
-
     # -- calls
-
-    def _call_follows(self, text: str, tag: Tag) -> bool | None:
-        """Whether `<tool_call>` begins a call, or is only spoken of; None: not known yet."""
-        lead = text[tag.end : tag.end + MAX_LEAD_CHARACTERS]
-        begun = lead.lstrip()
-        if begun.startswith(("{", FUNCTION_TAG)):
-            return True
-        if FUNCTION_TAG.startswith(begun) and len(lead) < MAX_LEAD_CHARACTERS:
-            return None
-        return False
 
     def _begin_call(self, text: str, tag: Tag, *, bare: bool = False) -> str:
         self._back, self._state = self._state, State.CALL
-        self._bare = bare
-        self._call, self._call_characters, self._call_closings = [], 0, 0
+        self._call = CallText(bare=bare)
         return text[tag.end :]
-
-    def _add_to_call(self, text: str) -> None:
-        self._call.append(text)
-        self._call_characters += len(text)
-        if self._call_characters > MAX_CALL_CHARACTERS:
-            self._give_up_call()
 
     def _release(self, markup: str) -> bool:
         """Whether it was a whole call; then the gate has decided what becomes of it."""
@@ -439,20 +374,17 @@ class Splitter:
 
     def _give_up_call(self) -> None:
         self._gate.cut()
-        self._think("".join(self._call))
-        self._call = []
+        self._think(self._call.text)
         self._state = State.AFTER_CALL
 
-    def _end_call(self, tail: str) -> None:
+    def _end_call(self, tail: str, reason: str) -> None:
         """A model may leave out the last closing tag; a call that is whole without it is one."""
-        self._call.append(tail)
-        markup = "".join(self._call)
-        if not self._release(markup):
+        self._call.add(tail)
+        if not self._release(self._call.text):
             if self._back is State.THOUGHT:
-                self._think(markup)
+                self._think(self._call.text)
             else:
-                self._gate.cut()
-        self._call = []
+                self._gate.cut(reason)
 
 
 _STEPS: dict[State, Callable[[Splitter, str], str]] = {

@@ -123,9 +123,19 @@ def test_markup_that_is_no_whole_call_is_none_and_changes_nothing() -> None:
     passed = Passed()
     assert passed.gate.found("<function=weather>") is None
     assert not passed.gate.started
-    passed.gate.cut()
+    passed.gate.cut("length")
     assert passed.gate.started
-    assert passed.findings.refused_calls == [RefusedCall("", CallRefusal.CUT)]
+    passed.gate.cut("stop")
+    reasons = [call.reason for call in passed.findings.refused_calls]
+    assert reasons == [CallRefusal.CUT, CallRefusal.NOT_JSON]
+
+
+def test_an_id_that_no_client_could_send_back_is_replaced() -> None:
+    passed = Passed()
+    for index, call_id in enumerate(("ok-1", "<think>", "x" * 65, "a\nb")):
+        passed.engine(OSLO, index=index, id=call_id)
+    ids = [call_id for call_id, _, _ in passed.end().calls]
+    assert ids == ["ok-1", "call_x_2_1", "call_x_2_2", "call_x_2_3"]
 
 
 def test_indices_have_no_gaps_whatever_the_engine_counts() -> None:
