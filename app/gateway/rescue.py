@@ -29,14 +29,11 @@ def rescue(prepared: PreparedRequest, meter: Meter, workers: Workers) -> Prepare
     reader = meter.readers[-1]
     failure = _failure(prepared, reader)
     if failure is None:
-        another = _continuation(prepared, reader, meter, workers)
-    elif prepared.rescue or len(reader.choices) > 1 or reader.choices[0].answered:
+        return _continuation(prepared, reader, meter, workers)
+    if prepared.rescue or len(reader.choices) > 1 or reader.choices[0].answered:
         raise failure
-    else:
-        another = replace(prepared, rescue=Rescue.RETRY, fields=_with_another_seed(prepared))
-    if another is not None:
-        meter.rescues += [another.rescue] if another.rescue else []
-    return another
+    meter.rescues.append(Rescue.RETRY)
+    return replace(prepared, rescue=Rescue.RETRY, fields=_with_another_seed(prepared))
 
 
 def stands(asked: PreparedRequest, meter: Meter) -> bool:
@@ -116,6 +113,7 @@ def _continuation(
         "continue_final_message": True,
         "max_tokens": tokens,
     }
+    meter.rescues.append(Rescue.SALVAGE)
     return replace(
         prepared,
         rescue=Rescue.SALVAGE,

@@ -32,6 +32,7 @@ from app.upstream.engines import worker_body
 
 QUESTION = "What is two plus two?"
 TOOL_QUESTION = "What is the weather in Paris?"
+# In these words, because the tiny model of the engine's tests was trained on them.
 TOOL: Json = {
     "type": "function",
     "function": {
