@@ -74,10 +74,6 @@ class AnswerReader:
         found = self.findings
         return self._start is Start.SPLIT and bool(found.hidden or found.shown_too_early)
 
-    def thought(self, choice: int) -> str:
-        """All that was hidden as thought, where the rules say that it is kept."""
-        return self.choices[choice].thought
-
     def usage(self, prompt_tokens: int) -> Usage:
         """What the worker reported; else what we counted, with `prompt_tokens` as estimated."""
         thought = sum(choice.thought_deltas for choice in self.choices)

@@ -54,6 +54,7 @@ class ChoiceReader:
 
     @property
     def thought(self) -> str:
+        """All that was hidden as thought, where the rules say that it is kept."""
         return "".join(self._thought or ())
 
     @property

