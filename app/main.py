@@ -22,6 +22,10 @@ from app.drain import Drain
 from app.gateway.pipeline import Gateway
 from app.limits.local import LocalLimits
 from app.protocol.sealed import Sealer, parse_sealing_keys
+from app.rules.document import RulesRefused
+from app.rules.lexicon import shipped_lexicon
+from app.rules.rulebook import UnknownProfile
+from app.rules.watch import RulebookWatch
 from app.settings import Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -72,13 +76,15 @@ def create_app(settings: Settings) -> GatewayApp:
         )
     if not settings.workers:
         raise SettingsError('GATEWAY_WORKERS: is not set; for example ["http://10.0.0.5:8000"]')
+    metrics = Metrics(version=__version__)
+    rules = _rules(settings, metrics)
     engine = create_engine(settings.database_url.get_secret_value())
     pepper = settings.key_pepper.get_secret_value().encode()
     app = GatewayApp(
         title="Qwythos Gateway",
         version=__version__,
         description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
-        lifespan=_lifespan(settings, engine, pepper, _sealer(settings)),
+        lifespan=_lifespan(settings, engine, pepper, _sealer(settings), rules, metrics),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # ours are behind a flood guard
@@ -104,15 +110,34 @@ def _sealer(settings: Settings) -> Sealer | None:
     return Sealer(keys, seconds=settings.sealed_reasoning_seconds)
 
 
+def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
+    try:
+        rules = RulebookWatch(
+            settings.rules,
+            reload_seconds=settings.rules_reload_seconds,
+            rules_reloaded=metrics.rules_reloaded,
+        )
+        rules.current.profile(settings.filter_profile)
+    except RulesRefused as refused:
+        raise SettingsError(f"GATEWAY_RULES: {refused}") from None
+    except UnknownProfile as unknown:
+        raise SettingsError(f"GATEWAY_FILTER_PROFILE: {unknown}") from None
+    return rules
+
+
 def _lifespan(  # type: ignore[no-untyped-def]
-    settings: Settings, engine: AsyncEngine, pepper: bytes, sealer: Sealer | None
+    settings: Settings,
+    engine: AsyncEngine,
+    pepper: bytes,
+    sealer: Sealer | None,
+    rules: RulebookWatch,
+    metrics: Metrics,
 ):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Opened from top to bottom, closed from bottom to top."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
-            metrics = Metrics(version=__version__)
             client = await stack.enter_async_context(WorkerClient(settings))
             pool = Pool(settings.workers)
             audit = PostgresAuditLog(
@@ -138,6 +163,8 @@ def _lifespan(  # type: ignore[no-untyped-def]
                 audit=audit,
                 workers=Workers(pool, client, settings, metrics),
                 sealer=sealer,
+                rules=rules,
+                lexicon=shipped_lexicon(),
                 metrics=metrics,
                 drain=app.state.drain,
                 clock=time.monotonic,
@@ -147,6 +174,7 @@ def _lifespan(  # type: ignore[no-untyped-def]
                 tasks = [
                     background.create_task(prober.run()),
                     background.create_task(audit.run()),
+                    background.create_task(rules.run()),
                 ]
                 yield
                 for task in tasks:

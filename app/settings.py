@@ -130,6 +130,11 @@ class Settings(BaseSettings):
     admin_token: Secret | None = None
     sealing_key: Secret | None = None
 
+    # -- rules for prompts and answers
+    rules: Path | None = None  # a file of packs and profiles, or a directory of them
+    rules_reload_seconds: float = Field(default=5.0, gt=0)  # a change acts within this
+    filter_profile: str = Field(default="default", min_length=1)  # of keys that name none
+
     # -- keys
     key_cache_seconds: float = Field(default=5.0, gt=0, le=5)  # revocation acts within this
     key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each, without tool rules

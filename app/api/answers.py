@@ -9,6 +9,7 @@ from starlette.types import Send
 from app.errors import GatewayError
 from app.protocol.encode import KEEP_ALIVE, Encoder, Folder, encode_error
 from app.protocol.events import Usage, Visible
+from app.protocol.request import Json
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -21,6 +22,7 @@ STREAM_HEADERS: RawHeaders = [
 ]
 JSON_HEADERS: RawHeaders = [(b"content-type", b"application/json")]
 ADJUSTED_HEADER = b"x-gateway-adjusted"
+DOMAINS_HEADER = b"x-gateway-domains"
 
 
 class StreamedAnswer:
@@ -48,7 +50,11 @@ class StreamedAnswer:
         self.committed = False
 
     def adjusted(self, values: Mapping[str, float]) -> None:
-        self._headers = [*STREAM_HEADERS, *_adjusted(values)]
+        self._headers = [*self._headers, *_adjusted(values)]
+
+    def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
+        self._headers = [*self._headers, *_annotated(domains)]
+        self._encoder.about = _about(domains) if in_body else None
 
     async def send(self, events: Sequence[Visible]) -> None:
         if self.committed and not events:
@@ -131,7 +137,11 @@ class FoldedAnswer:
         self._headers = JSON_HEADERS
 
     def adjusted(self, values: Mapping[str, float]) -> None:
-        self._headers = [*JSON_HEADERS, *_adjusted(values)]
+        self._headers = [*self._headers, *_adjusted(values)]
+
+    def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
+        self._headers = [*self._headers, *_annotated(domains)]
+        self._folder.about = _about(domains) if in_body else None
 
     async def send(self, events: Sequence[Visible]) -> None:
         self._folder.feed(events)
@@ -157,3 +167,11 @@ async def send_whole(send: Send, status: int, headers: RawHeaders, body: bytes) 
 def _adjusted(values: Mapping[str, float]) -> RawHeaders:
     text = ", ".join(f"{name}={value}" for name, value in values.items())
     return [(ADJUSTED_HEADER, text.encode("ascii"))] if text else []
+
+
+def _annotated(domains: Sequence[str]) -> RawHeaders:
+    return [(DOMAINS_HEADER, ", ".join(domains).encode("ascii"))] if domains else []
+
+
+def _about(domains: Sequence[str]) -> Json:
+    return {"domains": list(domains)}

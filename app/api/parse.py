@@ -46,13 +46,15 @@ SAMPLING_FIELDS = (
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
     wire = _validated(ChatCompletionRequest, body, settings)
-    messages, thoughts = _messages(wire)
+    messages, thoughts, sent_as = _messages(wire)
     tools = _tools(wire)
     tool_choice, allowed = _tool_choice(wire)
     return replace(
         _generation(wire, len(body), settings),
         messages=messages,
         thoughts=thoughts,
+        sent_as=sent_as,
+        annotate=bool(wire.gateway and wire.gateway.annotate),
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         tools=tools,
         tool_choice=tool_choice,
@@ -145,11 +147,16 @@ def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) ->
     )
 
 
-def _messages(wire: ChatCompletionRequest) -> tuple[tuple[Json, ...], tuple[SentThought, ...]]:
-    """System texts first, as one: the template raises on a system message anywhere else."""
+def _messages(
+    wire: ChatCompletionRequest,
+) -> tuple[tuple[Json, ...], tuple[SentThought, ...], tuple[int, ...]]:
+    """System texts first, as one: the template raises on a system message anywhere else. With the
+    thoughts that were sent, and the index that each message had."""
     system = [joined(m.content) for m in wire.messages if isinstance(m, SystemMessage)]
     rebuilt: list[Json] = []
+    sent_as: list[int] = []
     if system:
+        sent_as.append(next(i for i, m in enumerate(wire.messages) if isinstance(m, SystemMessage)))
         rebuilt.append({"role": "system", "content": "\n\n".join(system)})
     thoughts: list[SentThought] = []
     users = 0
@@ -157,6 +164,7 @@ def _messages(wire: ChatCompletionRequest) -> tuple[tuple[Json, ...], tuple[Sent
         if isinstance(message, SystemMessage | FunctionMessage):  # the latter was refused already
             continue
         users += isinstance(message, UserMessage)
+        sent_as.append(index)
         if isinstance(message, AssistantMessage) and (message.seals or message.thought):
             at = len(rebuilt)
             thoughts.append(SentThought(at, index, message.seals, message.thought))
@@ -166,7 +174,7 @@ def _messages(wire: ChatCompletionRequest) -> tuple[tuple[Json, ...], tuple[Sent
             raise _invalid(f"messages[{index}].tool_calls", f"arguments {error}") from None
     if not users:
         raise _invalid("messages", "must contain at least one message with role 'user'")
-    return tuple(rebuilt), tuple(thoughts)
+    return tuple(rebuilt), tuple(thoughts), tuple(sent_as)
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:

@@ -142,6 +142,13 @@ class GenerationRequest(Strict):
     logit_bias: None = None
 
 
+class GatewayOptions(Strict):
+    """What a client asks of the gateway itself, and no worker sees."""
+
+    # Tell in the body, too, which domains the prompt is of, where the key's profile annotates them.
+    annotate: bool | None = None
+
+
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
@@ -155,6 +162,8 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
+
+    gateway: GatewayOptions | None = None
 
     # accepted, without effect
     safety_identifier: Label | None = None

@@ -7,6 +7,7 @@ from app.cli.audit import audit
 from app.cli.db import db
 from app.cli.dev import dev
 from app.cli.keys import keys
+from app.cli.rules import rules
 from app.cli.serve import serve
 
 
@@ -19,5 +20,5 @@ def main() -> None:
     """
 
 
-for command in (dev, serve, keys, audit, db):
+for command in (dev, serve, keys, audit, rules, db):
     main.add_command(command)

@@ -1,10 +1,12 @@
 """What the audit log is told."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from app.audit.records import AuditIntent, AuditOutcome
 from app.errors import Forbidden
 from app.gateway.meter import Meter
+from app.protocol.filters.rule import Hit
 from app.store.secrets import scrub
 
 # Parameters worth keeping. Texts, tools and schemas are not among them.
@@ -12,6 +14,7 @@ _PARAMETERS = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
     "frequency_penalty", "max_tokens", "n", "seed", "tool_choice", "parallel_tool_calls",
 )  # fmt: skip
+MAX_AUDITED_HITS = 256  # of one request, one by one; the rest is counted
 MAX_CLAIM_CHARACTERS = 128  # of what a client says about itself
 
 
@@ -60,6 +63,7 @@ def findings_of(meter: Meter) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if meter.prepared is not None and meter.prepared.adjusted:
         found["adjusted"] = dict(meter.prepared.adjusted)
+    _add_filtered(meter, found)
     if isinstance(meter.error, Forbidden):
         found["refused"] = {"param": meter.error.param, "message": meter.error.message}
     for reader in meter.readers:
@@ -79,6 +83,39 @@ def findings_of(meter: Meter) -> dict[str, Any]:
     if meter.rescues:
         found["rescues"] = list(meter.rescues)
     return found
+
+
+def _add_filtered(meter: Meter, found: dict[str, Any]) -> None:
+    """An entry for each hit: the rule and the place, never what it matched."""
+    entries = [
+        {"rule": hit.rule, "action": hit.action, "where": where, "span": [hit.start, hit.end]}
+        for where, hit in filter_hits(meter)
+    ]
+    if entries:
+        found["filter"] = entries[:MAX_AUDITED_HITS]
+    if len(entries) > MAX_AUDITED_HITS:
+        found["filter_more"] = len(entries) - MAX_AUDITED_HITS
+    screened = meter.screened
+    if screened is not None and screened.domains:
+        found["domains"] = {
+            domain: {
+                "action": screened.domain_actions.get(domain, "count"),
+                "score": verdict.score,
+                "terms": list(verdict.terms),
+            }
+            for domain, verdict in screened.domains.items()
+        }
+
+
+def filter_hits(meter: Meter) -> Iterator[tuple[str, Hit]]:
+    """Of the prompt and of all tries, with where they were: a field of the request, or what the
+    client was shown and of which choice."""
+    if meter.screened is not None:
+        for prompt_hit in meter.screened.hits:
+            yield prompt_hit.where, prompt_hit.hit
+    for reader in meter.readers:
+        for one in reader.hits:
+            yield f"choices[{one.choice}].{one.surface}", one.hit
 
 
 def _claim(value: str | None) -> str | None:

@@ -11,7 +11,7 @@ from functools import reduce
 
 from app.audit.records import Outcome
 from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
-from app.gateway.types import Caller, PreparedRequest, Principal, Rescue
+from app.gateway.types import Caller, PreparedRequest, Principal, Rescue, Screened
 from app.limits.local import Reservation
 from app.protocol.answer import AnswerReader
 from app.protocol.events import Usage, Visible
@@ -30,6 +30,7 @@ class Meter:
     clock: Callable[[], float]
     principal: Principal | None = None
     request: ChatRequest | None = None
+    screened: Screened | None = None
     prepared: PreparedRequest | None = None
     reservation: Reservation | None = None
     intent_recorded: bool = False
@@ -47,6 +48,8 @@ class Meter:
     ended_at: float | None = None
     # Seconds between delivered batches; an array, as an answer may have 16,384 of them.
     token_gaps: "array[float]" = field(default_factory=lambda: array("d"))
+    held_since: float | None = None  # the filter holds text back
+    hold_backs: "array[float]" = field(default_factory=lambda: array("d"))  # seconds, each
 
     def ask(self, endpoint: Endpoint) -> None:
         """A worker is about to be asked."""
@@ -72,6 +75,17 @@ class Meter:
         else:
             self.token_gaps.append(now - self.last_token_at)
         self.last_token_at = now
+
+    def held(self, held: bool, *, released: bool) -> None:
+        """Whether the filter holds text back now, and whether it has just let some go."""
+        if not held and self.held_since is None:
+            return
+        now = self.clock()
+        if self.held_since is not None and (released or not held):
+            self.hold_backs.append(now - self.held_since)
+            self.held_since = None
+        if held and self.held_since is None:
+            self.held_since = now
 
     def end(self, error: GatewayError | None) -> None:
         self.error = error

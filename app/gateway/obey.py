@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from app.errors import Forbidden, InvalidRequest
 from app.protocol.request import ChatRequest, Json, tool_name
 from app.protocol.rules import AnswerRules, CallRules, LoopRules, ToolRule
+from app.rules.rulebook import Profile
 from app.settings import Settings
 from app.store.policy import Policy, Reasoning
 from app.telemetry.metrics import Metrics
@@ -98,6 +99,7 @@ def answer_rules(
     *,
     tools: Mapping[str, Json | None],
     max_thinking_tokens: int | None,
+    profile: Profile,
     call_prefix: str,
 ) -> AnswerRules:
     """`tools` are the schemas of those that may be called, as the model was shown them."""
@@ -122,6 +124,7 @@ def answer_rules(
             answer_characters=settings.loop_answer_characters,
         ),
         hold_characters=settings.hold_characters,
+        filter=profile.output or None,
     )
 
 

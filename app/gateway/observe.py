@@ -3,6 +3,7 @@
 import structlog
 
 from app.audit.records import Outcome
+from app.gateway.audit import filter_hits
 from app.gateway.meter import Meter
 from app.limits.local import LimitReached
 from app.store.secrets import scrub
@@ -30,6 +31,7 @@ def observe(meter: Meter, metrics: Metrics) -> None:
             overhead_seconds=meter.overhead_seconds,
             time_to_first_token_seconds=meter.time_to_first_token_seconds,
             token_gaps_seconds=meter.token_gaps,
+            hold_backs_seconds=meter.hold_backs,
         )
     )
     if outcome is Outcome.CANCELLED:
@@ -40,15 +42,8 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.upstream_succeeded(meter.worker)
     elif meter.worker is not None and outcome is Outcome.FAILED and meter.readers:
         metrics.upstream_failed(meter.worker, code or "failed")
-    for reader in meter.readers:
-        metrics.answer_found(reader.findings, engine=meter.engine, disagreed=reader.disagrees)
-        if reader.findings.shown_too_early:
-            log.warning("hidden_text_shown", request_id=caller.request_id, worker=meter.worker)
-    for rescue in meter.rescues:
-        metrics.answer_rescued(rescue, _rescued(meter))
-    if meter.prepared is not None:
-        for field in meter.prepared.adjusted:
-            metrics.request_adjusted(field)
+    _observe_answers(meter, metrics)
+    _observe_filter(meter, metrics)
     log_request(
         request_id=caller.request_id,
         method=caller.method,
@@ -77,3 +72,30 @@ def _rescued(meter: Meter) -> str:
     if meter.error is not None:
         return "failed"
     return "answered" if any(c.answered for c in meter.readers[-1].choices) else "empty"
+
+
+def _observe_answers(meter: Meter, metrics: Metrics) -> None:
+    for reader in meter.readers:
+        metrics.answer_found(reader.findings, engine=meter.engine, disagreed=reader.disagrees)
+        if reader.findings.shown_too_early:
+            log.warning(
+                "hidden_text_shown", request_id=meter.caller.request_id, worker=meter.worker
+            )
+    for rescue in meter.rescues:
+        metrics.answer_rescued(rescue, _rescued(meter))
+    if meter.prepared is not None:
+        for field in meter.prepared.adjusted:
+            metrics.request_adjusted(field)
+
+
+def _observe_filter(meter: Meter, metrics: Metrics) -> None:
+    for where, hit in filter_hits(meter):
+        metrics.filter_hit(hit.rule, hit.action, _surface(where))
+    if meter.screened is not None:
+        for domain in meter.screened.domains:
+            metrics.domain_found(domain, meter.screened.domain_actions.get(domain, "count"))
+
+
+def _surface(where: str) -> str:
+    """One of SURFACES: all of a prompt is one."""
+    return where.rpartition(".")[2] if where.startswith("choices[") else "prompt"

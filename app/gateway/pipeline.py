@@ -1,8 +1,9 @@
 """The way of a request, top to bottom. Read this first.
 
-    authenticate -> prepare -> admit -> record intent -> route -> stream -> settle -> record outcome
-                                                           ^        |
-                                                           '-rescue-'  of an answer without a word
+    authenticate -> screen -> prepare -> admit -> record intent -> route -> stream
+                                                                     ^        |
+                                         of an answer without a word '-rescue-'
+                                                    settle -> record outcome  <-
 
 Each step has a file named after it. However a request ends, it is settled and audited once, and
 only then does its client see the end.
@@ -29,12 +30,15 @@ from app.gateway.observe import observe
 from app.gateway.prepare import prepare
 from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
+from app.gateway.screen import screen
 from app.gateway.seal import seal
 from app.gateway.settle import settle
 from app.gateway.stream import stream
 from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
 from app.limits.local import LocalLimits
+from app.protocol.domains import Lexicon
 from app.protocol.sealed import Sealer
+from app.rules.watch import RulebookWatch
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
@@ -58,6 +62,8 @@ class Gateway:
     audit: AuditLog
     workers: Workers
     sealer: Sealer | None
+    rules: RulebookWatch
+    lexicon: Lexicon
     metrics: Metrics
     drain: Drain
     clock: Callable[[], float]  # monotonic
@@ -129,8 +135,19 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
         meter.request = request = await call.read()
         answer = call.answer(request, meter.principal.policy)
         async with call.watch(interruption), answer.pulse():
-            meter.prepared = prepared = await prepare(
+            meter.screened = screened = await screen(
                 request,
+                meter.principal,
+                gateway.rules.current,
+                gateway.lexicon,
+                gateway.settings.filter_profile,
+            )
+            if screened.refusal is not None:
+                raise screened.refusal
+            answer.annotated(screened.annotations, in_body=request.annotate)
+            meter.prepared = prepared = await prepare(
+                screened.request,
+                screened.profile,
                 meter.principal,
                 meter.caller,
                 gateway.settings,

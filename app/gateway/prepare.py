@@ -20,6 +20,7 @@ from app.gateway.types import Caller, PreparedRequest, Principal
 from app.protocol.neutralise import neutralise
 from app.protocol.request import ChatRequest, Json, tool_name
 from app.protocol.sealed import Sealer
+from app.rules.rulebook import Profile
 from app.settings import MODEL_ALIAS, MODEL_ID, Settings
 from app.upstream.workers import Workers
 
@@ -34,6 +35,7 @@ def visible_models(principal: Principal) -> tuple[str, ...]:
 
 async def prepare(
     request: ChatRequest,
+    profile: Profile,
     principal: Principal,
     caller: Caller,
     settings: Settings,
@@ -76,6 +78,7 @@ async def prepare(
             settings,
             tools=_callable(request, fields.get("tools", ())),
             max_thinking_tokens=thinking,
+            profile=profile,
             call_prefix="call_" + caller.request_id.removeprefix("req_"),
         ),
         adjusted=adjusted,

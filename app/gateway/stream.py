@@ -42,6 +42,7 @@ async def stream(
     begun = False
     while True:
         events = reader.feed(data) if data else reader.close()
+        meter.held(reader.held, released=bool(events))
         if reader.deltas > heard:
             # The prefill is over with the first delta, not with the first comment or role.
             upstream.stream.heard() if heard else upstream.stream.expect(inter_token_seconds)

@@ -11,10 +11,13 @@ from typing import Protocol
 
 from app.errors import GatewayError
 from app.gateway.interruption import Interruption
+from app.protocol.domains import Domain, Verdict
 from app.protocol.events import Usage, Visible
+from app.protocol.filters.rule import Hit
 from app.protocol.request import ChatRequest, Json
 from app.protocol.rules import AnswerRules
-from app.store.policy import Policy
+from app.rules.rulebook import Profile
+from app.store.policy import DomainAction, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,34 @@ class PreparedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptHit:
+    """`where` is the field of the client's request; places are those in the one string."""
+
+    where: str
+    hit: Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """The request as it may go on, under the profile that will filter its answer too.
+
+    With a `refusal` it may not. `domains` are those that were found and not simply allowed.
+    """
+
+    request: ChatRequest
+    profile: Profile
+    hits: tuple[PromptHit, ...] = ()
+    domains: Mapping[Domain, Verdict] = field(default_factory=dict)
+    domain_actions: Mapping[Domain, DomainAction] = field(default_factory=dict)
+    refusal: GatewayError | None = None
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """The domains that the client is told of."""
+        return tuple(d for d, action in self.domain_actions.items() if action == "annotate")
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """What arrived beside the request, believed or not."""
 
@@ -78,6 +109,10 @@ class Answer(Protocol):
 
     def adjusted(self, values: Mapping[str, float]) -> None:
         """Says in a header what was changed of the request, if none has left yet."""
+
+    def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
+        """Says in a header, if none has left yet, and in the body where that was asked for, of
+        which high-risk domains the prompt is."""
 
     async def send(self, events: Sequence[Visible]) -> None:
         """Passes on what may be shown. The first call commits the status line."""

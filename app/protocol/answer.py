@@ -8,7 +8,18 @@ from collections.abc import Sequence
 
 from app.protocol.choice import ChoiceReader
 from app.protocol.chunks import MalformedChunk, decode_chunk
-from app.protocol.events import Event, Finish, StreamFailed, Usage, UsageReport, Visible
+from app.protocol.events import (
+    Event,
+    Finish,
+    ReasoningDelta,
+    StreamFailed,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+    Visible,
+)
+from app.protocol.filters.choice_filter import ChoiceFilter, SurfaceHit
 from app.protocol.findings import Findings
 from app.protocol.rules import AnswerRules, Start
 from app.protocol.sse import DONE, SSEDecoder, SSEError
@@ -32,6 +43,10 @@ class AnswerReader:
             ChoiceReader(index, rules, self.findings, start, verified=verified)
             for index in range(rules.n)
         ]
+        self._filters = (
+            [ChoiceFilter(index, rules.filter) for index in range(rules.n)] if rules.filter else []
+        )
+        self._passed: list[Visible] = []  # by a choice, and not by its filter yet
         self._report: UsageReport | None = None
         self.deltas = 0  # of thought, text or calls: about one a token
         self.done = False
@@ -49,6 +64,16 @@ class AnswerReader:
     def close(self) -> list[Visible]:
         """The rest, at the end of the worker's bytes."""
         return self._visible(self._sse.close())
+
+    @property
+    def hits(self) -> list[SurfaceHit]:
+        """What the filter found so far, by choice."""
+        return [hit for filtered in self._filters for hit in filtered.hits]
+
+    @property
+    def held(self) -> bool:
+        """Whether the filter holds text back."""
+        return any(filtered.held for filtered in self._filters)
 
     @property
     def complete(self) -> bool:
@@ -106,6 +131,10 @@ class AnswerReader:
                 break
             for event in events:
                 self._read(event, visible)
+        for filtered in self._filters:
+            filtered.flush(visible)
+            if filtered.blocked:
+                self.choices[filtered.choice].block()
         return visible
 
     def _read(self, event: Event, visible: list[Visible]) -> None:
@@ -116,6 +145,25 @@ class AnswerReader:
         elif 0 <= event.choice < len(self.choices):
             if not isinstance(event, Finish):
                 self.deltas += 1
-            self.choices[event.choice].feed(event, visible)
+            choice = self.choices[event.choice]
+            if self._filters:
+                self._filter(choice, event, visible)
+            else:
+                choice.feed(event, visible)
         else:
             self.failure = f"choice {event.choice} of {len(self.choices)}"
+
+    def _filter(
+        self,
+        choice: ChoiceReader,
+        event: TextDelta | ReasoningDelta | ToolCallDelta | Finish,
+        visible: list[Visible],
+    ) -> None:
+        finished = choice.finish is not None
+        choice.feed(event, self._passed)
+        filtered = self._filters[event.choice]
+        for passed in self._passed:
+            filtered.feed(passed, visible)
+        self._passed.clear()
+        if choice.finish is not None and not finished:
+            filtered.close(visible)

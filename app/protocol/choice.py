@@ -17,6 +17,7 @@ from app.protocol.stop import StopMatcher
 # A delta is at least one token, and a token is hardly ever longer than this: either way we count
 # no more tokens than there are.
 MAX_TOKEN_CHARACTERS = 16
+CONTENT_FILTER = "content_filter"  # the finish reason
 # Over the quota, before we step in: the engine that keeps to it closes the thought itself.
 QUOTA_SLACK_TOKENS = 16
 
@@ -120,6 +121,11 @@ class ChoiceReader:
             self.finish, self.stopped = "stop", True
         elif self._answer_loops is not None and self._answer_loops.feed(delta.text):
             self._cut_off(Stopped.LOOP_IN_ANSWER, out)
+
+    def block(self) -> None:
+        """What it was to show may not be shown: this is its end."""
+        self._findings.stopped = self._findings.stopped or Stopped.FILTERED
+        self.finish, self.stopped = CONTENT_FILTER, True
 
     def _cut_off(self, why: Stopped, out: list[Visible]) -> None:
         """A call that was whole before stands."""

@@ -18,6 +18,7 @@ from app.protocol.events import (
     Usage,
     Visible,
 )
+from app.protocol.request import Json
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE_EVENT = b"data: [DONE]\n\n"
@@ -44,8 +45,22 @@ def usage_body(usage: Usage) -> dict[str, object]:
     }
 
 
+def about_body(about: Json | None) -> Json:
+    return {} if about is None else {"gateway": about}
+
+
+def with_about(chunk: bytes, about: Json | None) -> bytes:
+    """A chunk's event, one field longer."""
+    if about is None:
+        return chunk
+    return chunk.removesuffix(b"}\n\n") + b',"gateway":' + orjson.dumps(about) + b"}\n\n"
+
+
 class Encoder(Protocol):
-    """Visible events as a client's chunks."""
+    """Visible events as a client's chunks. With `about`, the last one that has a choice says as
+    `gateway` what the gateway found of the request."""
+
+    about: Json | None
 
     def encode(self, events: Iterable[Visible]) -> bytes: ...
 
@@ -57,7 +72,9 @@ class Encoder(Protocol):
 
 
 class Folder(Protocol):
-    """Visible events as one body."""
+    """Visible events as one body, with what the gateway found of the request as `gateway`."""
+
+    about: Json | None
 
     def feed(self, events: Iterable[Visible]) -> None: ...
 
@@ -87,6 +104,7 @@ class ChatEncoder:
         thought_names: Sequence[str] = (THOUGHT_NAME,),
     ) -> None:
         self.thought_names = thought_names
+        self.about: Json | None = None
         self._envelope = (
             b'data: {"id":%s,"object":"chat.completion.chunk","created":%d,"model":%s,"choices":['
             % (orjson.dumps(completion_id), created, orjson.dumps(model))
@@ -129,6 +147,8 @@ class ChatEncoder:
             if not self._roles[choice]:
                 parts.append(self._role(choice))
             parts.append(self._chunk(choice, {}, reason))
+        if parts:
+            parts[-1] = with_about(parts[-1], self.about)
         if self._include_usage:
             body = orjson.dumps(usage_body(usage))
             parts.append(self._envelope + b'],"usage":' + body + b"}\n\n")
@@ -169,6 +189,7 @@ class ChatFolder:
 
     def __init__(self, n: int = 1, thought_names: Sequence[str] = (THOUGHT_NAME,)) -> None:
         self.thought_names = thought_names
+        self.about: Json | None = None
         self._choices = [_FoldedChoice() for _ in range(n)]
 
     def feed(self, events: Iterable[Visible]) -> None:
@@ -194,6 +215,7 @@ class ChatFolder:
                     for index, choice in enumerate(self._choices)
                 ],
                 "usage": usage_body(usage),
+                **about_body(self.about),
             }
         )
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from app.protocol.encode import DONE_EVENT, usage_body
+from app.protocol.encode import DONE_EVENT, about_body, usage_body, with_about
 from app.protocol.events import TextDelta, Usage, Visible
+from app.protocol.request import Json
 
 
 class TextEncoder:
@@ -28,6 +29,7 @@ class TextEncoder:
             "model": model,
         }
         self._include_usage = include_usage
+        self.about: Json | None = None
 
     def encode(self, events: Iterable[Visible]) -> bytes:
         return b"".join(
@@ -40,9 +42,10 @@ class TextEncoder:
         return self._chunk(0, "")
 
     def end(self, usage: Usage, finishes: Mapping[int, str]) -> bytes:
-        ends = b"".join(
-            self._chunk(choice, "", reason) for choice, reason in sorted(finishes.items())
-        )
+        chunks = [self._chunk(choice, "", reason) for choice, reason in sorted(finishes.items())]
+        if chunks:
+            chunks[-1] = with_about(chunks[-1], self.about)
+        ends = b"".join(chunks)
         if not self._include_usage:
             return ends + DONE_EVENT
         body = self._envelope | {"choices": [], "usage": usage_body(usage)}
@@ -59,6 +62,7 @@ class TextFolder:
     """One `text_completion`."""
 
     def __init__(self, n: int = 1, thought_names: Sequence[str] = ()) -> None:
+        self.about: Json | None = None
         self._texts: list[list[str]] = [[] for _ in range(n)]
 
     def feed(self, events: Iterable[Visible]) -> None:
@@ -85,6 +89,7 @@ class TextFolder:
                     for index, texts in enumerate(self._texts)
                 ],
                 "usage": usage_body(usage),
+                **about_body(self.about),
             }
         )
 

@@ -45,6 +45,7 @@ class Stopped(StrEnum):
     LOOP_IN_THOUGHT = "loop_in_thought"
     LOOP_IN_ANSWER = "loop_in_answer"
     THINKING_QUOTA = "thinking_quota"
+    FILTERED = "filtered"  # a rule of the output filter blocks
 
 
 @dataclass(frozen=True, slots=True)

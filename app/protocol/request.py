@@ -47,6 +47,14 @@ class ChatRequest:
     response_format: Json | None = None
     reasoning_effort: str | None = None
     thoughts: tuple[SentThought, ...] = ()
+    sent_as: tuple[int, ...] = ()  # of each message: its index as the client sent it
+    annotate: bool = False  # the client wants to be told of domains in the body, too
+
+    def param_of(self, message: int) -> str:
+        """What a client calls the message of this index."""
+        if not self.chat:
+            return "prompt"
+        return f"messages[{self.sent_as[message] if self.sent_as else message}]"
 
     @property
     def shown_tools(self) -> tuple[Json, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.request import Json
 
 # 16,384 tokens of text, the model card's longest answer, at four characters a token.
@@ -62,3 +63,4 @@ class AnswerRules:
     max_thinking_tokens: int | None = None
     loops: LoopRules | None = LoopRules()
     hold_characters: int = HOLD_CHARACTERS
+    filter: FilterRules | None = None

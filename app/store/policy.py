@@ -2,12 +2,15 @@
 
 import re
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+from app.protocol.domains import Domain
 
 Limit = Annotated[int, Field(ge=1, le=10**12)]
 MAX_TOOL_RULES = 256
@@ -75,6 +78,8 @@ Pattern = Annotated[
     AfterValidator(_storable),
     AfterValidator(_compilable),
 ]
+ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,48}$")]
+DomainAction = Literal["allow", "annotate", "refuse"]
 EngineParameter = Literal["top_k", "min_p", "repetition_penalty", "seed"]
 
 
@@ -125,3 +130,7 @@ class Policy(BaseModel):
     cold_sampling: Literal["raise", "refuse", "pass"] | None = None  # None: raise
     engine_parameters: tuple[EngineParameter, ...] | None = None
     tools: AllowedTools | None = None
+
+    # -- what is filtered
+    filter_profile: ProfileName | None = None  # None: that of the settings
+    domains: Mapping[Domain, DomainAction] | None = None  # over those of the profile

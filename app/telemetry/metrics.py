@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.protocol.domains import Domain
 from app.protocol.events import Usage
 from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
 from app.settings import MODEL_ALIAS, MODEL_ID, Engine
@@ -26,8 +27,10 @@ from app.telemetry.histogram import BatchHistogram
 from app.telemetry.series import (
     ADJUSTED_FIELDS,
     CHECK_OUTCOMES,
+    DOMAIN_ACTIONS,
     KEEPALIVE_KINDS,
     RATE_LIMIT_SCOPES,
+    RELOAD_OUTCOMES,
     RESCUE_KINDS,
     RESCUE_OUTCOMES,
     SEAL_EVENTS,
@@ -40,6 +43,7 @@ MODEL_LABELS = {MODEL_ID: MODEL_ID, MODEL_ALIAS: MODEL_ID}  # all others are "ot
 
 # Ours are a few routes, thirty codes and two models; more combinations than this is a leak.
 MAX_REQUEST_SERIES = 500
+MAX_FILTER_SERIES = 2_000  # 600 rules, of which each is seen in a place or two
 
 _RequestKey = tuple[str, str, int, str | None, bool]
 
@@ -49,8 +53,9 @@ class FinishedRequest:
     """What is counted of a request that has ended, however it ended.
 
     `code` is the error's, None for success. `token_gaps_seconds` are the times between the
-    deliveries to the client; `overhead_seconds` runs from the request's reception to the first
-    worker being asked, None where none was.
+    deliveries to the client, `hold_backs_seconds` those that text waited in a filter;
+    `overhead_seconds` runs from the request's reception to the first worker being asked, None where
+    none was.
     """
 
     route: str
@@ -63,6 +68,7 @@ class FinishedRequest:
     overhead_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
     token_gaps_seconds: Sequence[float] = ()
+    hold_backs_seconds: Sequence[float] = ()
 
 
 class Metrics:
@@ -92,6 +98,13 @@ class Metrics:
         self._calls_refused = _each(series.tool_calls_refused, CallRefusal)
         self._seals = _each(series.sealed_reasoning, SEAL_EVENTS)
         self._adjusted = _each(series.requests_adjusted, ADJUSTED_FIELDS)
+        self._filter_hits: dict[tuple[str, str, str], Counter] = {}
+        self._domains = {
+            (domain, action): series.domains.labels(domain, action)
+            for domain in Domain
+            for action in DOMAIN_ACTIONS
+        }
+        self._reloads = _each(series.rules_reloads, RELOAD_OUTCOMES)
         self._checks: dict[str, dict[str, Counter]] = {}
         series.build_info.labels(version).set(1)
 
@@ -116,6 +129,8 @@ class Metrics:
             model.first_token.observe(request.time_to_first_token_seconds)
         if request.token_gaps_seconds:
             model.between_tokens.observe_many(request.token_gaps_seconds)
+        if request.hold_backs_seconds:
+            self._series.hold_back.observe_many(request.hold_backs_seconds)
         model.count(request.usage)
 
     def rate_limited(self, scope: str) -> None:
@@ -147,6 +162,24 @@ class Metrics:
     def tool_refused(self) -> None:
         """A request was refused for one of its tools."""
         self._series.tools_refused.inc()
+
+    def filter_hit(self, rule: str, action: str, surface: str) -> None:
+        """`surface`: prompt, answer, reasoning or arguments. The rules are an operator's, but those
+        that come and go with many reloads are counted together."""
+        key = (rule, action, surface)
+        counter = self._filter_hits.get(key)
+        if counter is None:
+            if len(self._filter_hits) >= MAX_FILTER_SERIES:
+                key = (OTHER, action, surface)
+            counter = self._filter_hits[key] = self._series.filter_hits.labels(*key)
+        counter.inc()
+
+    def domain_found(self, domain: Domain, action: str) -> None:
+        """`action`: annotate, refuse, or count in a dry run."""
+        self._domains[domain, action].inc()
+
+    def rules_reloaded(self, ok: bool) -> None:
+        self._reloads["taken" if ok else "refused"].inc()
 
     def sealed_reasoning(self, event: str) -> None:
         """`event`: sealed, restored, or why a seal did not open: malformed, unknown_key, foreign

@@ -19,6 +19,9 @@ RESCUE_KINDS = ("salvage", "retry")
 RESCUE_OUTCOMES = ("answered", "empty", "failed")
 SEAL_EVENTS = ("sealed", "restored", "malformed", "unknown_key", "foreign", "expired")
 ADJUSTED_FIELDS = ("temperature", "max_tokens")
+SURFACES = ("prompt", "answer", "reasoning", "arguments")  # where a filter's rule may hit
+DOMAIN_ACTIONS = ("annotate", "refuse", "count")
+RELOAD_OUTCOMES = ("taken", "refused")
 CHECK_OUTCOMES = ("ok", "failed", "undecided")
 
 # Clients wait as long as a full context takes: minutes to read it, up to an hour to answer.
@@ -32,6 +35,10 @@ FIRST_TOKEN_SECONDS = (
 BETWEEN_TOKENS_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5,
     10,
+)  # fmt: skip
+# With most rules one token; a rule that is long may take some twenty.
+HOLD_BACK_SECONDS = (
+    0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 )  # fmt: skip
 # The body's arrival is part of it: tens of megabytes over a slow line.
 OVERHEAD_SECONDS = (
@@ -80,6 +87,7 @@ class Series:
         self._thoughts(family)
         self._answers(family)
         self._policy(family)
+        self._filters(family)
         self._audit(family)
 
     def _requests(self, family: _Family) -> None:
@@ -205,6 +213,28 @@ class Series:
         )
         self.requests_adjusted = family.counter(
             "requests_adjusted", "Requests changed to what may be asked, by field.", ["field"]
+        )
+
+    def _filters(self, family: _Family) -> None:
+        self.filter_hits = family.counter(
+            "filter_hits",
+            "What the rules found, by rule, by what was done about it, and by where it stood.",
+            ["rule", "action", "surface"],
+        )
+        self.hold_back = family.histogram(
+            "filter_hold_back_seconds",
+            "Time that text of an answer waited because it might become a match.",
+            buckets=HOLD_BACK_SECONDS,
+        )
+        self.domains = family.counter(
+            "prompt_domains",
+            "Prompts of a high-risk domain, by domain and by what was done about it.",
+            ["domain", "action"],
+        )
+        self.rules_reloads = family.counter(
+            "rules_reloads",
+            "Changed files of rules, by whether they were taken. A refused one changes nothing.",
+            ["outcome"],
         )
 
     def _audit(self, family: _Family) -> None:

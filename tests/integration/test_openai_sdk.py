@@ -168,7 +168,7 @@ async def test_it_raises_when_a_stream_breaks(
     how: End, client: AsyncOpenAI, worker: ScriptedWorker
 ) -> None:
     """A quiet end would look to it like a success."""
-    worker.answers(Answer(["Hello", " there."], breaks=Break(how, 3), pace_seconds=0.02))
+    worker.answers(Answer(["Hello ", "there."], breaks=Break(how, 3), pace_seconds=0.02))
     stream = await client.chat.completions.create(
         model="qwythos", messages=[{"role": "user", "content": "Hi"}], stream=True
     )
@@ -176,7 +176,7 @@ async def test_it_raises_when_a_stream_breaks(
     with pytest.raises(openai.APIError) as caught:
         async for chunk in stream:
             text += chunk.choices[0].delta.content or ""
-    assert text == "Hello"
+    assert text == "Hello "
     assert caught.value.code == "upstream_error"
 
 

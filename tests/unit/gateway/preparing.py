@@ -9,6 +9,7 @@ from app.gateway.prepare import prepare
 from app.gateway.types import Caller, PreparedRequest, Principal
 from app.protocol.request import ChatRequest, Json
 from app.protocol.sealed import Sealer
+from app.rules.load import shipped
 from app.settings import Settings
 from app.store.policy import Policy
 from app.telemetry.metrics import Metrics
@@ -55,6 +56,7 @@ async def run(
 ) -> PreparedRequest:
     return await prepare(
         request,
+        shipped().profile("off"),
         replace(PRINCIPAL, tenant=tenant, policy=Policy(**policy)),
         replace(CALLER, received_at=now),
         settings or Settings(default_output_tokens=2_000),

@@ -1,0 +1,156 @@
+"""What the prompt holds: masked, refused or noted as the key's profile says, before a worker or a
+limit sees it. Nothing is ever fetched for it: what is not text was refused when it was parsed."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import structlog
+
+from app.errors import Forbidden, GatewayError, InternalError, InvalidRequest
+from app.gateway.types import Principal, PromptHit, Screened
+from app.protocol.domains import Domain, Lexicon, Verdict
+from app.protocol.filters.filter_rules import FilterRules
+from app.protocol.filters.json_filter import Blocked, JsonFilter
+from app.protocol.filters.rule import Action, Hit
+from app.protocol.request import ChatRequest, Json, SentThought
+from app.rules.rulebook import Profile, Rulebook, UnknownProfile
+from app.store.policy import DomainAction
+
+# Up to here, looking takes a millisecond or two: a thread would cost more than it saves.
+MAX_INLINE_BYTES = 16 * 1024
+# What is no text, in messages and in schemas: words of the protocol, and names that have to agree.
+STRUCTURAL = frozenset({"role", "type", "id", "tool_call_id", "name", "required", "$ref"})
+
+log = structlog.get_logger()
+
+
+async def screen(
+    request: ChatRequest,
+    principal: Principal,
+    rulebook: Rulebook,
+    lexicon: Lexicon,
+    default_profile: str,
+) -> Screened:
+    """Raises InternalError (`filter_profile_missing`) where the key's profile is none: then nobody
+    knows what may pass. The event loop is not held, however long the prompt is."""
+    name = principal.policy.filter_profile or default_profile
+    try:
+        profile = rulebook.profile(name)
+    except UnknownProfile:
+        log.error("filter_profile_missing", profile=name, key_id=principal.key_id)
+        raise InternalError(
+            "The gateway has no filter profile of the name that this API key's policy gives.",
+            code="filter_profile_missing",
+            should_retry=False,
+        ) from None
+    actions = _domain_actions(principal, profile)
+    if not (profile.input or actions):
+        return Screened(request, profile)
+    if request.body_bytes <= MAX_INLINE_BYTES:
+        return _screen(request, profile, actions, lexicon)
+    return await asyncio.to_thread(_screen, request, profile, actions, lexicon)
+
+
+def _domain_actions(principal: Principal, profile: Profile) -> dict[Domain, DomainAction]:
+    actions = {**profile.domains, **(principal.policy.domains or {})}
+    return {domain: action for domain, action in actions.items() if action != "allow"}
+
+
+def _screen(
+    request: ChatRequest,
+    profile: Profile,
+    actions: Mapping[Domain, DomainAction],
+    lexicon: Lexicon,
+) -> Screened:
+    found: dict[Domain, Verdict] = {}
+    if actions:
+        verdicts = lexicon.classify(_questions(request))
+        found = {domain: verdicts[domain] for domain in actions if domain in verdicts}
+    screened = Screened(
+        request,
+        profile,
+        domains=found,
+        domain_actions={} if profile.dry_run else {domain: actions[domain] for domain in found},
+    )
+    if profile.input:
+        screened = _filtered(screened, profile.input)
+    refused = [d for d, action in screened.domain_actions.items() if action == "refuse"]
+    if refused and screened.refusal is None:
+        refusal = Forbidden(
+            f"This API key may not ask about {_listed(refused)}.",
+            param="messages" if request.chat else "prompt",
+            code="domain_not_allowed",
+        )
+        return replace(screened, refusal=refusal)
+    return screened
+
+
+def _questions(request: ChatRequest) -> Iterator[str]:
+    """What a person asked; not what the product around it says, nor what tools brought."""
+    for message in request.messages:
+        if message["role"] == "user" and isinstance(message.get("content"), str):
+            yield message["content"]
+
+
+def _filtered(screened: Screened, rules: FilterRules) -> Screened:
+    request = screened.request
+    texts, schemas = JsonFilter(rules), JsonFilter(rules, STRUCTURAL)
+    where = ""
+    refusal: GatewayError | None = None
+    try:
+        messages: list[Json] = []
+        for index, message in enumerate(request.messages):
+            where = request.param_of(index)
+            messages.append(_message(message, where, texts))
+        thoughts: list[SentThought] = []
+        for thought in request.thoughts:
+            where = f"messages[{thought.sent_as}].reasoning"
+            thoughts.append(replace(thought, text=texts.value(thought.text, where)))
+        tools: list[Json] = []
+        for index, tool in enumerate(request.tools):
+            where = f"tools[{index}]"
+            tools.append(schemas.value(tool, where))
+        where = "response_format"
+        response_format = schemas.value(request.response_format, where)
+    except Blocked as blocked:
+        refusal = _refusal(where, blocked.hit)
+    hits = tuple(PromptHit(at, hit) for at, hit in (*texts.hits, *schemas.hits))
+    if refusal is None and any(one.hit.action is Action.MASK for one in hits):
+        request = replace(
+            request,
+            messages=tuple(messages),
+            thoughts=tuple(thoughts),
+            tools=tuple(tools),
+            response_format=response_format,
+        )
+    return replace(screened, request=request, hits=hits, refusal=refusal)
+
+
+def _message(message: Json, where: str, texts: JsonFilter) -> Json:
+    shown: Json = {
+        name: value if name in STRUCTURAL else texts.value(value, where)
+        for name, value in message.items()
+        if name != "tool_calls"
+    }
+    if "tool_calls" in message:
+        shown["tool_calls"] = [_call(call, where, texts) for call in message["tool_calls"]]
+    return shown
+
+
+def _call(call: Json, where: str, texts: JsonFilter) -> Json:
+    function = call["function"]
+    arguments = texts.text(function["arguments"], where)
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _refusal(where: str, hit: Hit) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{where}' holds something that this API key may not send (rule '{hit.rule}').",
+        param=where,
+        code="content_filter",
+    )
+
+
+def _listed(domains: Iterable[Domain]) -> str:
+    return " or ".join(domains)

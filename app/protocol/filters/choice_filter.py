@@ -1,0 +1,141 @@
+"""What one choice shows, filtered: its answer, its visible thought, the arguments of its calls.
+
+Every string of an event is text to look at, unless it stands on a short list: so a field of next
+year is covered before anyone thinks of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
+
+from app.protocol.events import ReasoningDelta, TextDelta, ToolCallDelta, Visible
+from app.protocol.filters.filter_rules import FilterRules
+from app.protocol.filters.json_filter import Blocked, JsonFilter
+from app.protocol.filters.rule import Hit
+from app.protocol.filters.text_filter import TextFilter
+
+# Strings that are no text: an id that we made or checked, the name of a tool that the client
+# offered, a thought that is encrypted.
+STRUCTURAL = frozenset(
+    {("ToolCallDelta", "id"), ("ToolCallDelta", "name"), ("SealedReasoning", "data")}
+)
+PIECE_CHARACTERS = 4096  # of arguments, in one delta
+
+Surface = str  # where a hit is: see SURFACES
+
+_NAMES: Mapping[type, Surface] = {
+    TextDelta: "answer",
+    ReasoningDelta: "reasoning",
+    ToolCallDelta: "arguments",
+}
+
+
+def _texts(event: type) -> tuple[str, ...]:
+    return tuple(
+        field.name
+        for field in fields(event)
+        if "str" in str(field.type) and (event.__name__, field.name) not in STRUCTURAL
+    )
+
+
+TEXTS: Mapping[type, tuple[str, ...]] = {event: _texts(event) for event in get_args(Visible)}
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceHit:
+    """`choice` is that of the answer; places are those in the text of that surface."""
+
+    surface: Surface
+    choice: int
+    hit: Hit
+
+
+class ChoiceFilter:
+    """Visible events in, those that may go out. Deltas of one kind that come in one batch leave as
+    one. After `blocked` nothing leaves any more."""
+
+    def __init__(self, choice: int, rules: FilterRules) -> None:
+        self.choice = choice
+        self._rules = rules
+        self._call_hits: list[SurfaceHit] = []
+        self._streams: dict[tuple[type, str], TextFilter] = {}
+        self._pending: list[Any] = []  # events of one kind that came in this batch
+        self.blocked = False
+
+    @property
+    def held(self) -> bool:
+        return any(stream.held for stream in self._streams.values())
+
+    @property
+    def hits(self) -> list[SurfaceHit]:
+        """What was found so far."""
+        streamed = [
+            SurfaceHit(_NAMES.get(event, event.__name__), self.choice, hit)
+            for (event, _), stream in self._streams.items()
+            for hit in stream.hits
+        ]
+        return streamed + self._call_hits
+
+    def feed(self, event: Visible, out: list[Visible]) -> None:
+        pending = self._pending
+        if pending and not _goes_on(pending[0], event):
+            self.flush(out)
+        self._pending.append(event)
+
+    def flush(self, out: list[Visible]) -> None:
+        """The end of a batch: nothing waits here but what may become a match."""
+        events, self._pending = self._pending, []
+        if not events or self.blocked:
+            return
+        if isinstance(events[0], ToolCallDelta):
+            self._call(events, out)
+            return
+        event = events[0]
+        changed = {}
+        for name in TEXTS[type(event)]:
+            stream = self._streams.get((type(event), name))
+            if stream is None:
+                stream = self._streams[type(event), name] = TextFilter(self._rules)
+            text = getattr(event, name) if len(events) == 1 else _joined(events, name)
+            changed[name] = stream.feed(text)
+            if stream.blocked:
+                self.blocked = True
+        if not changed:  # it has no text
+            out.append(event)
+        elif any(changed.values()):
+            out.append(replace(event, **changed))
+
+    def close(self, out: list[Visible]) -> None:
+        """The end of the choice: whatever was held goes out, or ends it."""
+        self.flush(out)
+        for (event, name), stream in self._streams.items():
+            rest = "" if self.blocked else stream.close()
+            self.blocked = self.blocked or stream.blocked
+            if rest:
+                out.append(event(self.choice, **{name: rest}))
+
+    def _call(self, events: list[ToolCallDelta], out: list[Visible]) -> None:
+        """The gate lets a call through whole, so all of it is here."""
+        reader = JsonFilter(self._rules)
+        try:
+            arguments = reader.text("".join(event.arguments for event in events))
+        except Blocked:
+            self.blocked = True
+        self._call_hits += [SurfaceHit("arguments", self.choice, hit) for _, hit in reader.hits]
+        if self.blocked:
+            return
+        out.append(replace(events[0], arguments=""))
+        index = events[0].index
+        for at in range(0, len(arguments), PIECE_CHARACTERS):
+            piece = arguments[at : at + PIECE_CHARACTERS]
+            out.append(ToolCallDelta(self.choice, index, piece))
+
+
+def _goes_on(first: Visible, event: Visible) -> bool:
+    if isinstance(first, ToolCallDelta):
+        return isinstance(event, ToolCallDelta) and event.index == first.index
+    return type(first) is type(event) and bool(TEXTS[type(event)])
+
+
+def _joined(events: list[Any], name: str) -> str:
+    return "".join([getattr(event, name) for event in events])

@@ -1,0 +1,107 @@
+"""The rules of a filter, compiled together: one search tells what of a text may go out.
+
+What a rule means, `regex` says alone. Of a search for all of them at once, the answers are "there
+is a match", "from here on there may be one", and "nothing": only the first needs each rule's own.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+
+import hyperscan
+import regex
+
+from app.protocol.filters.fold import MAX_INVISIBLE
+from app.protocol.filters.probe import DECIDED, Probe
+from app.protocol.filters.rule import Action, Rule
+
+# One escape, the longest: `&#0000000064;` and the like. See escapes.py.
+LONGEST_ESCAPE_CHARACTERS = 12
+
+
+_NEVER = r"(?!)"
+
+
+class CompiledRule:
+    """One rule. `undecided` finds the first place where a match may still begin."""
+
+    def __init__(self, order: int, rule: Rule, action: Action) -> None:
+        self.order = order
+        self.rule = rule
+        self.action = action
+        self.whole: regex.Pattern[str] = regex.compile(rule.pattern)
+        self.undecided: regex.Pattern[str] = regex.compile(f"(?>{rule.pattern}){DECIDED}{_NEVER}")
+        self.then: regex.Pattern[str] | None = (
+            regex.compile(f"(?:{rule.then})*+") if rule.then else None
+        )
+
+
+class RuleSet:
+    """Rules that act alike on the flow of the text. An empty one finds nothing."""
+
+    def __init__(self, rules: Iterable[tuple[int, Rule, Action]]) -> None:
+        self.rules = tuple(CompiledRule(order, rule, action) for order, rule, action in rules)
+        self.bound = max((compiled.rule.bound for compiled in self.rules), default=0)
+        self.behind = max((compiled.rule.behind for compiled in self.rules), default=0)
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+    @cached_property
+    def probe(self) -> Probe:
+        return Probe([compiled.rule for compiled in self.rules])
+
+    @cached_property
+    def narrow(self) -> Callable[[str], Sequence[CompiledRule]]:
+        """Which rules may have a match in a long text: at least those that have one."""
+        databases = [_database(self.rules, flags) for flags in (0, _UNICODE)]
+
+        def narrow(text: str) -> Sequence[CompiledRule]:
+            found: dict[int, None] = {}
+            # A scratch space is for one scan at a time, and threads scan at once.
+            database = databases[not text.isascii()]
+            scratch = database.scratch.clone()
+            database.scan(
+                text.encode("utf-8", "surrogatepass"),
+                match_event_handler=lambda index, *_: found.setdefault(index),
+                scratch=scratch,
+            )
+            return [self.rules[index] for index in sorted(found)]
+
+        return narrow
+
+
+class FilterRules:
+    """What a filter does about which rules: compiled once, shared by all requests.
+
+    `hold_characters` is the most that a stream ever holds back. Raises `regex.error` or
+    `hyperscan.error` for what they cannot compile.
+    """
+
+    def __init__(self, rules: Sequence[tuple[Rule, Action]]) -> None:
+        ordered = [(order, rule, action) for order, (rule, action) in enumerate(rules)]
+        self.enforced = RuleSet(entry for entry in ordered if entry[2] is not Action.FLAG)
+        self.flagged = RuleSet(entry for entry in ordered if entry[2] is Action.FLAG)
+        self.rules = tuple(rules)
+        # Each character of a match may be an escape, and behind each may stand invisible ones.
+        self.hold_characters = (self.enforced.bound + 1) * (
+            LONGEST_ESCAPE_CHARACTERS + MAX_INVISIBLE
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+
+# A superset of what a pattern means will do: look-arounds are left out.
+_NARROWING = hyperscan.HS_FLAG_PREFILTER | hyperscan.HS_FLAG_SINGLEMATCH
+_UNICODE = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_UCP
+
+
+def _database(rules: Sequence[CompiledRule], flags: int) -> hyperscan.Database:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[compiled.rule.pattern.encode() for compiled in rules],
+        ids=list(range(len(rules))),
+        elements=len(rules),
+        flags=_NARROWING | flags,
+    )
+    return database
