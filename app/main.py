@@ -150,6 +150,7 @@ def _lifespan(  # type: ignore[no-untyped-def]
             prober = Prober(pool, client, settings, metrics)
             stack.push_async_callback(prober.close)
             await prober.start()
+            await rules.prepare(settings.filter_profile)
             app.state.gateway = Gateway(
                 settings=settings,
                 pepper=pepper,

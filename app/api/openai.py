@@ -94,6 +94,14 @@ async def create_chat_completion(request: ChatCompletionRequest) -> None:
     `max_completion_tokens` wins over `max_tokens`, and counts the thought. Several choices (`n`)
     are bounded by a setting.
 
+    **Filtering.** Answers, visible thoughts and the arguments of calls pass the rules of the key's
+    profile: what they mask is replaced (`[email]`), what they block ends the choice before it, with
+    `finish_reason: "content_filter"`. A prompt may be masked, too, or refused (400,
+    `content_filter`). Where the profile annotates high-risk domains, the header `x-gateway-domains`
+    names those that the prompt is of; with `gateway: {"annotate": true}` the body does as well, and
+    of a stream the last chunk with a choice: `gateway: {"domains": ["medical"]}`. A key may be kept
+    from a domain (403, `domain_not_allowed`).
+
     **Accepted without effect**: `metadata`, `prompt_cache_key`, `prompt_cache_options`,
     `prompt_cache_retention`, `safety_identifier`, `user`, `verbosity`; `strict` of functions and
     schemas; `stream_options.include_obfuscation`; `name`, `annotations` and

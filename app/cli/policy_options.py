@@ -9,7 +9,15 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from app.cli.errors import BadUsage
-from app.store.policy import AllowedTool, AllowedTools, EngineParameter, Policy, Reasoning
+from app.protocol.domains import Domain
+from app.store.policy import (
+    AllowedTool,
+    AllowedTools,
+    DomainAction,
+    EngineParameter,
+    Policy,
+    Reasoning,
+)
 
 MAX_TOOLS_FILE_BYTES = 1024 * 1024  # far more than MAX_TOOL_RULES and their patterns need
 
@@ -32,6 +40,8 @@ class PolicyOptions(TypedDict):
     engine_parameter: tuple[EngineParameter, ...]
     tool: tuple[str, ...]
     tools_file: Path | None
+    filter_profile: str | None
+    domain: tuple[str, ...]
 
 
 # Where an option's name is not that of the policy's field.
@@ -41,6 +51,7 @@ _OPTIONS = {
     "tokens_per_minute": "tpm",
     "engine_parameters": "engine-parameter",
     "tools": "tool",
+    "domains": "domain",
 }
 
 _DECORATORS = (
@@ -102,6 +113,19 @@ _DECORATORS = (
         help='More tools, with patterns for their arguments, as JSON: [{"name": "read_*", '
         '"arguments": {"path": "/srv/.*"}}].',
     ),
+    click.option(
+        "--filter-profile",
+        metavar="NAME",
+        help="What is filtered; `gateway rules list` shows it.  [default: the settings']",
+    ),
+    click.option(
+        "--domain",
+        metavar="DOMAIN=ACTION",
+        multiple=True,
+        help=f"Prompts of a high-risk domain ({', '.join(Domain)}): "
+        f"{', '.join(get_args(DomainAction))}; give more than one if need be.  "
+        "[default: as the profile says]",
+    ),
 )
 
 
@@ -124,6 +148,7 @@ def policy_of(options: PolicyOptions) -> Policy:
         "tokens_per_minute": options["tpm"],
         "engine_parameters": options["engine_parameter"] or None,
         "tools": tools if options["tool"] or path is not None else None,
+        "domains": _domains_in(options["domain"]) or None,
     }
     for name in Policy.model_fields.keys() - values.keys():
         values[name] = options[name]  # type: ignore[literal-required]  # the rest has its name
@@ -151,6 +176,22 @@ def reason(error: ValidationError) -> str:
     """The first error's, in one line that follows on a name."""
     text = " ".join(str(_first(error)["msg"]).removeprefix("Value error, ").split())
     return f"{text[0].lower()}{text[1:]}"
+
+
+def _domains_in(given: Sequence[str]) -> dict[Domain, str]:
+    """Each `medical=refuse`, by its domain."""
+    actions: dict[Domain, str] = {}
+    for text in given:
+        name, _, action = text.partition("=")
+        if name not in frozenset(Domain):
+            raise BadUsage(f"--domain: {name!a} is none of {', '.join(Domain)}")
+        if action not in get_args(DomainAction):
+            known = ", ".join(get_args(DomainAction))
+            raise BadUsage(f"--domain: {name}: the action {action!a} is none of {known}")
+        if Domain(name) in actions:
+            raise BadUsage(f"--domain: {name} is given twice")
+        actions[Domain(name)] = action
+    return actions
 
 
 def _tools_in(path: Path) -> list[object]:

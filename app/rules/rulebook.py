@@ -1,6 +1,6 @@
 """The rules of all packs, and what each profile does about them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,7 +23,7 @@ from app.rules.phrases import phrase_patterns
 from app.rules.validators import VALIDATORS
 
 MAX_RULES = 512  # of an operator, in all files: what a stream is searched for, at every token
-MAX_PHRASES = 4_000  # of an operator, in all files: some 10 s to compile
+MAX_PHRASES = 4_000  # of an operator, in all files: some 30 s to compile, at worst
 MAX_PROFILES = 64  # each has two sets of compiled rules
 
 # What an engine cannot do with rules that were fit for it one by one: too many of them, perhaps.
@@ -89,13 +89,7 @@ def build(
     profile may take the name of one of `base`, and replaces it whole, `default` among them. From
     `previous`, the rulebook in use, comes what is compiled already. Raises RulesRefused.
     """
-    if sum(len(document.rules) for document in documents.values()) > MAX_RULES:
-        raise RulesRefused(f"the files hold more than {MAX_RULES} rules")
-    rules = chain.from_iterable(document.rules for document in documents.values())
-    if sum(len(rule.phrases or ()) for rule in rules) > MAX_PHRASES:
-        raise RulesRefused(f"the files hold more than {MAX_PHRASES} phrases")
-    if sum(len(document.profiles) for document in documents.values()) > MAX_PROFILES:
-        raise RulesRefused(f"the files hold more than {MAX_PROFILES} profiles")
+    _check_sizes(documents.values())
     packs = {} if base is None else dict(base.packs)
     for file, document in documents.items():
         if document.pack is not None:
@@ -112,6 +106,18 @@ def build(
                 raise RulesRefused(f"{file}: profile {name}: another file has it already")
             profiles[name] = compiler.profile(name, profile, file)
     return Rulebook(packs, profiles if base is None else {**base.profiles, **profiles})
+
+
+def _check_sizes(documents: Collection[RulesDocument]) -> None:
+    rules = [rule for document in documents for rule in document.rules]
+    sizes = {
+        "rules": (len(rules), MAX_RULES),
+        "phrases": (sum(len(rule.phrases or ()) for rule in rules), MAX_PHRASES),
+        "profiles": (sum(len(document.profiles) for document in documents), MAX_PROFILES),
+    }
+    for name, (size, limit) in sizes.items():
+        if size > limit:
+            raise RulesRefused(f"the files hold more than {limit} {name}")
 
 
 def _pack(name: str, document: RulesDocument, file: str) -> Pack:

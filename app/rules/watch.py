@@ -1,14 +1,14 @@
 """The rulebook in use, read again when its files change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import structlog
 
 from app.rules.document import RulesRefused
 from app.rules.load import RuleFile, compile_files, read_files
-from app.rules.rulebook import Rulebook
+from app.rules.rulebook import Profile, Rulebook
 
 log = structlog.get_logger()
 
@@ -39,11 +39,17 @@ class RulebookWatch:
         self._unreadable: str | None = None  # the reason that was told
         self.current: Rulebook = compile_files(self._seen)
 
+    async def prepare(self, profile: str) -> None:
+        """Compiles what this profile needs, in a thread."""
+        await asyncio.to_thread(_prepare, (self.current.profile(profile),))
+
     async def run(self) -> None:
-        """Looks every `reload_seconds`, for ever. Returns at once where there is nothing to read.
+        """Prepares the other profiles, then looks every `reload_seconds`, for ever. Returns at once where there is nothing to read.
 
         Files are compared by what they hold: a mounted volume may change them and keep the times.
         """
+        for profile in tuple(self.current.profiles.values()):
+            await asyncio.to_thread(_prepare, (profile,))
         while self._path is not None:
             await self._sleep(self._reload_seconds)
             await self._look(self._path)
@@ -61,10 +67,12 @@ class RulebookWatch:
             return  # taken, or refused and told
         self._seen = files
         try:
-            self.current = await asyncio.to_thread(compile_files, files, previous=self.current)
+            changed = await asyncio.to_thread(compile_files, files, previous=self.current)
+            await asyncio.to_thread(_prepare, changed.profiles.values())
         except RulesRefused as error:
             self._refused(error)
             return
+        self.current = changed
         self._rules_reloaded(True)
         packs = self.current.packs.values()
         log.info(
@@ -77,3 +85,9 @@ class RulebookWatch:
     def _refused(self, error: RulesRefused) -> None:
         self._rules_reloaded(False)
         log.error("rules_refused", reason=str(error))
+
+
+def _prepare(profiles: Iterable[Profile]) -> None:
+    for profile in profiles:
+        profile.output.prepare()
+        profile.input.prepare()

@@ -184,6 +184,27 @@ def test_what_cannot_become_a_match_leaves_at_once() -> None:
         assert reader.feed(piece) == piece
 
 
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        # Nothing to see was all there was of the text before.
+        (["\x07", "secret"], "\x07[literal]"),
+        (["\u200b", "secret"], "\u200b[literal]"),
+        # The tail of a token: another match in it, in disguise, escaped, in pieces.
+        (["tk-a0b1secretc2d4e0 x"], "[token] x"),
+        (["tk-a0b1se", "cretc2", "d4e0 x"], "[token] x"),
+        (["\uff54\uff4b-a0b1\uff43\uff12\u200bd4", "e0 x"], "[token] x"),
+        (["tk-a0b1%6", "3%64 x"], "[token] x"),
+        # One match as a reader sees it would be none: what is invisible parts the two.
+        (["4 2 4 2 4 2 4 2\x074242"], "[card]\x07[card]"),
+        (["4 2 4 2 4 2 4 2\u200b4242"], "[card]\u200b[card]"),
+    ],
+)
+def test_what_was_shown_once_is_not_shown_again(pieces: list[str], shown: str) -> None:
+    rules = FilterRules([(LITERAL, Action.MASK), (TOKEN, Action.MASK), (CARD, Action.MASK)])
+    assert run(pieces, rules).output == shown
+
+
 # -- bounds
 
 

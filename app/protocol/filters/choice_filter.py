@@ -91,19 +91,29 @@ class ChoiceFilter:
             self._call(events, out)
             return
         event = events[0]
-        changed = {}
-        for name in TEXTS[type(event)]:
-            stream = self._streams.get((type(event), name))
-            if stream is None:
-                stream = self._streams[type(event), name] = TextFilter(self._rules)
-            text = getattr(event, name) if len(events) == 1 else _joined(events, name)
-            changed[name] = stream.feed(text)
+        kind = type(event)
+        if kind is TextDelta or kind is ReasoningDelta:  # the way of nearly every event
+            text = event.text if len(events) == 1 else _joined(events, "text")
+            stream = self._streams.get((kind, "text")) or self._begin(kind, "text")
+            shown = stream.feed(text)
             if stream.blocked:
                 self.blocked = True
+            if shown:
+                out.append(kind(self.choice, shown))
+            return
+        changed = {}
+        for name in TEXTS[kind]:
+            stream = self._streams.get((kind, name)) or self._begin(kind, name)
+            changed[name] = stream.feed(_joined(events, name))
+            self.blocked = self.blocked or stream.blocked
         if not changed:  # it has no text
             out.append(event)
         elif any(changed.values()):
             out.append(replace(event, **changed))
+
+    def _begin(self, kind: type, name: str) -> TextFilter:
+        stream = self._streams[kind, name] = TextFilter(self._rules)
+        return stream
 
     def close(self, out: list[Visible]) -> None:
         """The end of the choice: whatever was held goes out, or ends it."""

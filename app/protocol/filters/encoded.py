@@ -8,12 +8,12 @@ import re
 import string
 from collections.abc import Sequence
 
-import regex
-
 from app.protocol.filters.views import View
 
 # What says less is not looked at: no value worth hiding is shorter, and words are.
 MIN_CHARACTERS = 6
+_FEWEST_DIGITS = 8  # that say so much
+COUNTS = -1
 _PRINTABLE = frozenset(map(ord, string.printable)) - {0x0B, 0x0C}
 _BASE64 = string.ascii_uppercase + string.ascii_lowercase + string.digits
 _VALUES = {
@@ -24,14 +24,16 @@ _VALUES = {
     4: {digit: int(digit, 16) for digit in string.hexdigits},
 }
 # How runs begin whose first byte is printable, and whose next ones may be by what is seen of them;
-# those that are too short are left out where their end is seen.
+# those that are too short are left out where their end is seen. Each begins with a plain class, for
+# which `re` searches three times as fast, and looks back from behind it.
 _BEGINNINGS = {
-    6: r"(?<![A-Za-z0-9+/_-])[I-Za-f](?:\Z|[AC-HQS-Xgi-nwyz0-3]"
-    r"(?:\Z|[ABEFIJMNQRUVYZcdghklopstwx014589]"
-    r"(?:[A-Za-z0-9+/_-]{5}|[A-Za-z0-9+/_-]{0,4}+\Z)))",
-    4: r"(?<![0-9A-Fa-f])[2-7](?:[0-9A-Fa-f]{11}|[0-9A-Fa-f]{0,10}+\Z)",
+    6: re.compile(
+        r"[I-Za-f](?<![A-Za-z0-9+/_-][I-Za-f])(?:\Z|[AC-HQS-Xgi-nwyz0-3]"
+        r"(?:\Z|[ABEFIJMNQRUVYZcdghklopstwx014589]"
+        r"(?:[A-Za-z0-9+/_-]{5}|[A-Za-z0-9+/_-]{0,4}\Z)))"
+    ),
+    4: re.compile(r"[2-7](?<![0-9A-Fa-f][2-7])(?:[0-9A-Fa-f]{11}|[0-9A-Fa-f]{0,10}\Z)"),
 }
-_ANY_BEGINNING = re.compile("|".join(_BEGINNINGS.values()).replace("+\\Z", "\\Z"))
 
 
 class Run(View):
@@ -59,7 +61,7 @@ class Encoded:
     def __init__(self, bits: int) -> None:
         self._digit_bits = bits
         self._values = _VALUES[bits]
-        self._beginning = regex.compile(_BEGINNINGS[bits])
+        self._beginning = _BEGINNINGS[bits]
         self.seen_to = 0  # the place up to which it has read
         self._open: Run | None = None
         self._value = self._bits = 0
@@ -134,6 +136,15 @@ class Encoded:
             self._runs.remove(run)
 
 
-def may_begin(text: str, at: int) -> bool:
-    """Whether a run that says something may begin at `at` or behind it."""
-    return _ANY_BEGINNING.search(text, at) is not None
+def first_run(text: str, at: int) -> int:
+    """Where at `at` or behind it a run begins that may still come to count, and goes on to the end
+    of the text; the end of the text where none does. COUNTS, where one counts already."""
+    first = len(text)
+    for beginning in _BEGINNINGS.values():
+        begins = beginning.search(text, at)
+        if begins is not None:
+            start, end = begins.span()
+            if end < len(text) or end - start >= _FEWEST_DIGITS:
+                return COUNTS
+            first = min(first, start)
+    return first

@@ -69,17 +69,29 @@ def _folded(character: str) -> str:
 FOLDING = _Folding()
 
 
+_CONTROLS = bytes((*range(0x09), *range(0x0E, 0x20), 0x7F))  # of ASCII, and invisible
+
+
+def is_plain(text: str) -> bool:
+    """Whether rules see it as it is."""
+    if not text.isascii():
+        return False
+    return text.isprintable() if len(text) < 64 else _has_no_controls(text)
+
+
+def _has_no_controls(text: str) -> bool:
+    return len(text.encode().translate(None, _CONTROLS)) == len(text)
+
+
 def fold(text: str) -> str:
     """As rules see it. It may be shorter, and with ligatures longer."""
-    if text.isascii() and text.isprintable():
-        return text
-    return text.translate(FOLDING)
+    return text if is_plain(text) else text.translate(FOLDING)
 
 
 def cap_invisible(text: str, run: int) -> tuple[str, int]:
     """Without the invisible characters beyond MAX_INVISIBLE in a row; `run` of them end what came
     before, and what is returned, too."""
-    if text.isascii() and text.isprintable():
+    if is_plain(text):
         return text, 0
     if run:
         found = _LEADING.match(text)
@@ -89,9 +101,9 @@ def cap_invisible(text: str, run: int) -> tuple[str, int]:
             if leading == len(text):
                 return text[:kept], run + kept
             text = text[:kept] + text[leading:]
-            rest = _FLOOD.sub(r"\1", text[kept:])
+            rest = _FLOOD.sub(r"\1", text[kept:], concurrent=True)
             return text[:kept] + rest, _trailing(rest)
-    text = _FLOOD.sub(r"\1", text)
+    text = _FLOOD.sub(r"\1", text, concurrent=True)
     return text, _trailing(text)
 
 

@@ -1,5 +1,6 @@
 """Strings in JSON filtered, so that what comes out is JSON of the same shape."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -8,6 +9,16 @@ import orjson
 from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.filters.rule import Action, Hit
 from app.protocol.filters.text_filter import TextFilter
+
+# Of JSON that is known to be valid. A string before a colon is a name.
+_TOKEN = re.compile(
+    r'(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")(?P<name>[ \t\r\n]*:)?'
+    r"|(?P<number>-?[0-9][0-9.eE+-]*)|(?P<brace>[{}])",
+    re.DOTALL,
+)
+
+
+MAX_UNDERSCORES = 4
 
 
 class Blocked(Exception):
@@ -19,7 +30,7 @@ class Blocked(Exception):
 
 
 class JsonFilter:
-    """Every string is filtered, keys included, but for what stands at `structural` keys and is no
+    """Every string is filtered, names included, but for what stands at `structural` names and is no
     object; numbers are read as they are written, and one that is masked becomes a string. Places in
     `hits` are those within the one string."""
 
@@ -29,11 +40,27 @@ class JsonFilter:
         self.hits: list[tuple[str, Hit]] = []  # with `where` the value stands, as the caller says
 
     def text(self, text: str, where: str = "") -> str:
-        """JSON text. What needs no mask stays as it was written. Raises Blocked, and ValueError
-        for what is no JSON."""
-        value = orjson.loads(text)
-        filtered = self.value(value, where)
-        return text if filtered == value else orjson.dumps(filtered).decode()
+        """JSON text; all that needs no mask stays as it was written, and of members that have the
+        same name each is filtered. Raises Blocked, and ValueError for what is no JSON."""
+        orjson.loads(text)
+        out: list[str] = []
+        names: list[set[str]] = []  # of the objects that are open
+        done = 0
+        for token in _TOKEN.finditer(text):
+            if token["brace"] is not None:
+                names.append(set()) if token["brace"] == "{" else names.pop()
+                continue
+            string, number = token["string"], token["number"]
+            value = number if string is None else orjson.loads(string)
+            shown = self._filtered(value, where)
+            if token["name"] is not None:
+                shown = _distinct(shown, names[-1]) if shown != value else shown
+                names[-1].add(shown)
+            if shown != value:
+                start, end = token.span("string" if number is None else "number")
+                out += (text[done:start], orjson.dumps(shown).decode())
+                done = end
+        return "".join((*out, text[done:])) if out else text
 
     def value(self, value: Any, where: str = "") -> Any:
         """A copy with every string filtered. Raises Blocked; recursion ends at orjson's depth."""
@@ -50,15 +77,12 @@ class JsonFilter:
         return value
 
     def _object(self, value: dict[str, Any], where: str) -> dict[str, Any]:
-        filtered = {}
-        for key, inner in value.items():
-            if key in self._structural and not isinstance(inner, dict):
-                filtered[key] = inner
+        filtered: dict[str, Any] = {}
+        for name, inner in value.items():
+            if name in self._structural and not isinstance(inner, dict):
+                filtered[name] = inner
                 continue
-            shown = self._filtered(key, where)
-            while shown in filtered:  # two keys that are masked alike
-                shown += "_"
-            filtered[shown] = self.value(inner, where)
+            filtered[_distinct(self._filtered(name, where), filtered)] = self.value(inner, where)
         return filtered
 
     def _filtered(self, text: str, where: str) -> str:
@@ -68,6 +92,20 @@ class JsonFilter:
         if reader.blocked:
             raise Blocked(next(hit for hit in reader.hits if hit.action is Action.BLOCK))
         return shown
+
+
+def _distinct(name: str, names: Collection[str]) -> str:
+    """Two names that are masked alike are still two. Many are counted: an underscore more for each
+    would take quadratic time."""
+    shown = name
+    for _ in range(MAX_UNDERSCORES):
+        if shown not in names:
+            return shown
+        shown += "_"
+    count = len(names)
+    while f"{name}_{count}" in names:
+        count += 1
+    return f"{name}_{count}"
 
 
 def filter_json(text: str, rules: FilterRules) -> tuple[str, Sequence[Hit]]:

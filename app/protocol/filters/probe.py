@@ -1,7 +1,7 @@
 """One look at a text for all rules at once: is there a match, may there be one, or nothing?
 
-A rule is tried only where it may begin: at a character of its own, and behind what it looks back at
-first of all. That is one attempt a word, of the few rules that begin with its first letter.
+A rule is tried only where it may begin: behind what it looks back at first of all, and at two
+characters of its own. That is one attempt a word, of the few rules that begin with its letters.
 """
 
 import re
@@ -21,50 +21,84 @@ _LOOK_BEHIND = re.compile(r"(?:\(\?i:)?(\(\?<!\[[A-Za-z0-9_.%+-]+\]\))")
 _NO_STRUCTURE = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 _INNERMOST = re.compile(r"\([^()]*\)")
 
+# A whole word and what ends it. Most are met often, and no rule begins with them.
+_WORD = re.compile(r"[A-Za-z]{2,12}[ ,.\n]")
+MAX_WORDS = 16_384  # remembered; some 2 MB
+
+Attempts = tuple["Attempt", ...]
+
+
+class Attempt:
+    """One rule, tried at one place."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.whole: regex.Pattern[str] = regex.compile(rule.pattern)
+        self.decided: regex.Pattern[str] = regex.compile(f"(?>{rule.pattern}){DECIDED}")
+        # Where nothing stands before, a negative look-behind holds and a positive one does not.
+        self._looks_back = "(?<=" in rule.pattern
+
+    def may_begin(self, text: str) -> bool:
+        return self._looks_back or self.whole.match(text, partial=True) is not None
+
 
 class Probe:
-    """Rules compiled by their first characters."""
+    """Rules by the characters that they may begin with."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._starts = _starts(rules)
-        open_heads: dict[tuple[str, ...], _Head] = {}
-        self._heads: dict[str, _Head] = {}
-        for character in sorted(_ASCII | {BEYOND_ASCII}):
-            patterns = tuple(
-                rule.pattern for rule in rules if rule.firsts is None or character in rule.firsts
+        attempts = [(rule, Attempt(rule)) for rule in rules]
+        self._by_first: dict[str, Attempts] = {
+            character: tuple(
+                attempt
+                for rule, attempt in attempts
+                if rule.firsts is None or character in rule.firsts
             )
-            if patterns:
-                head = open_heads.get(patterns)
-                if head is None:
-                    head = open_heads[patterns] = _Head(patterns)
-                self._heads[character] = head
+            for character in (*_ASCII, BEYOND_ASCII)
+        }
+        # Of two characters of ASCII; filled as they are met, so 16,384 at most.
+        self._by_two: dict[str, Attempts] = {}
+        self._words: dict[str, Attempts] = {}
 
     def look(self, text: str, at: int, *, final: bool) -> regex.Match[str] | None:
-        """The first match that is decided, or, if it is `partial`, the first that is not. Both are
-        the first only of their kind where another stands before them."""
-        heads, search = self._heads, self._starts.search
+        """A match that is decided, or one that is `partial`: the first place where either stands.
+        Behind a partial one there may be decided ones."""
+        search, words = self._starts.search, self._words
         while (start := search(text, at)) is not None:
             at = start.start()
-            character = text[at]
-            head = heads.get(character if character < BEYOND_ASCII else BEYOND_ASCII)
-            if head is not None:
+            word = _WORD.match(text, at)
+            if word is None:
+                attempts = self._attempts(text[at : at + 2])
+            else:
+                known = words.get(word[0])
+                attempts = self._of_word(word[0]) if known is None else known
+            for attempt in attempts:
                 if final:
-                    found = head.whole.match(text, at)
+                    found = attempt.whole.match(text, at)
                 else:
-                    found = head.decided.match(text, at, partial=True)
+                    found = attempt.decided.match(text, at, partial=True)
                 if found is not None:
                     return found
             at += 1
         return None
 
+    def _attempts(self, two: str) -> Attempts:
+        attempts = self._by_two.get(two)
+        if attempts is not None:
+            return attempts
+        first = two[0] if two[0] < BEYOND_ASCII else BEYOND_ASCII
+        attempts = self._by_first[first]
+        if len(two) < 2 or not two.isascii():
+            return attempts
+        attempts = tuple(attempt for attempt in attempts if attempt.may_begin(two))
+        self._by_two[two] = attempts
+        return attempts
 
-class _Head:
-    """Rules that may begin with the same characters."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        together = "|".join(f"(?>{pattern})" for pattern in patterns)
-        self.whole: regex.Pattern[str] = regex.compile(together)
-        self.decided: regex.Pattern[str] = regex.compile(f"(?:{together}){DECIDED}")
+    def _of_word(self, word: str) -> Attempts:
+        attempts = tuple(a for a in self._attempts(word[:2]) if a.may_begin(word))
+        if len(self._words) >= MAX_WORDS:
+            self._words.clear()
+        self._words[word] = attempts
+        return attempts
 
 
 def _starts(rules: Sequence[Rule]) -> re.Pattern[str]:

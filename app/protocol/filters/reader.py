@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.protocol.filters.encoded import Encoded, Run, may_begin
+from app.protocol.filters.encoded import COUNTS, Encoded, Run, first_run
 from app.protocol.filters.filter_rules import CompiledRule, RuleSet
+from app.protocol.filters.fold import fold
 from app.protocol.filters.rule import Action, Hit
-from app.protocol.filters.scanner import Match, scan
+from app.protocol.filters.scanner import LONG_CHARACTERS, Match, scan
 from app.protocol.filters.views import Folded, Plain, Unescaped, View, escapes
 
 # What is not read as it stands, long texts aside: escapes, controls, all beyond ASCII.
@@ -47,13 +48,14 @@ class Reader:
             return None
         folded = self._folded
         text = folded.text + piece
-        if may_begin(text, len(folded.text)):
+        run = first_run(text, folded.scanned)
+        if run == COUNTS:
             return None
         found = self._look(text, folded.scanned, final=False)
         if found is None:
-            scanned = len(text)
+            scanned = run
         elif found.partial:
-            scanned = found.start()
+            scanned = min(found.start(), run)
         else:
             return None
         return folded.read_quickly(text, scanned, self._behind)
@@ -62,15 +64,16 @@ class Reader:
         folded = self._folded
         if self._quick:
             for one in self._encoded:
-                one.skip(folded)
+                one.seen_to = folded.place(folded.scanned)
         before = len(folded.text)
+        as_seen = fold(piece)
         if self._plain is not None:
             self._plain.read(piece)
-        elif not piece.isascii():
+        elif as_seen != piece:
             self._plain = Plain()
             self._plain.begin_as(folded, before)
             self._plain.read(piece)
-        folded.read(piece)
+        folded.read(piece, as_seen)
         if self._plain is not None and self._plain.same_as(folded):
             self._plain = None
         if self._unescaped is None and escapes(folded.text[before:]):
@@ -127,11 +130,12 @@ class Reader:
 
     def _runs(self) -> Sequence[Run]:
         folded, encoded = self._folded, self._encoded
-        begins = may_begin(folded.text, folded.index(encoded[0].seen_to))
-        if not begins and all(one.idle for one in encoded):
-            for one in encoded:
-                one.skip(folded)
-            return ()
+        if len(folded.text) <= LONG_CHARACTERS and all(one.idle for one in encoded):
+            begins = first_run(folded.text, folded.index(encoded[0].seen_to))
+            if begins == len(folded.text):
+                for one in encoded:
+                    one.skip(folded)
+                return ()
         return [run for one in encoded for run in one.read(folded)]
 
     def _hits(self, matches: list[tuple[View, Match]], decided: int, *, final: bool) -> list[Found]:

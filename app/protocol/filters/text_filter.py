@@ -51,7 +51,6 @@ class TextFilter:
         ):
             self._invisible_run = 0
             return self._let_out(self._source + text, decided)
-        text, self._invisible_run = cap_invisible(text, self._invisible_run)
         if len(text) <= SLICE_CHARACTERS:
             return self._feed(text)
         slices = range(0, len(text), SLICE_CHARACTERS)
@@ -69,6 +68,7 @@ class TextFilter:
         return shown
 
     def _feed(self, text: str) -> str:
+        text, self._invisible_run = cap_invisible(text, self._invisible_run)
         if self._enforced is None:
             self._let_through(text)
             return text

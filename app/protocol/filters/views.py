@@ -118,7 +118,12 @@ class Folded(View):
     @property
     def quick(self) -> bool:
         """Its places run on by one, and nothing goes on from before."""
-        return len(self._indexes) == 1 and self.following is None and not self.resume
+        return (
+            len(self._indexes) == 1
+            and self._places[0] + len(self.text) == self.read_to
+            and self.following is None
+            and not self.resume
+        )
 
     def read_quickly(self, text: str, scanned: int, behind: int) -> int:
         """Takes its text together with a piece of plain ASCII behind it, decided up to `scanned`.
@@ -133,8 +138,8 @@ class Folded(View):
             self.text, self.scanned = text, scanned
         return place
 
-    def read(self, piece: str) -> None:
-        folded = fold(piece)
+    def read(self, piece: str, folded: str) -> None:
+        """`folded` is the piece folded."""
         if folded is piece or all(len(FOLDING[ord(character)]) == 1 for character in set(piece)):
             self._append(folded, self.read_to)
         else:

@@ -91,6 +91,7 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
         *("--cold-sampling", "refuse"),
         *("--engine-parameter", "seed", "--engine-parameter", "top_k"),
         *("--tool", "get_weather", "--tools-file", rules_in(tmp_path, json.dumps(rules))),
+        *("--filter-profile", "strict", "--domain", "medical=annotate", "--domain", "law=refuse"),
     )
     assert policy(key).keys() == Policy.model_fields.keys()
     chosen = {name: value for name, value in policy(key).items() if name not in LIMITS}
@@ -105,6 +106,8 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
         "cold_sampling": "refuse",
         "engine_parameters": ["seed", "top_k"],
         "tools": [{"name": "get_weather", "arguments": {}}, *rules],
+        "filter_profile": "strict",
+        "domains": {"medical": "annotate", "law": "refuse"},
     }
 
 
@@ -186,7 +189,10 @@ def test_many_rules_in_all_are_named_by_the_option_they_came_with(run: Run, tmp_
 
 def test_a_key_is_shown_with_its_policy_and_without_its_secret(run: Run) -> None:
     thought = ("--reasoning", "sealed", "--max-thinking-tokens", "64", "--tool", "read_*")
-    key = created(run, "--name", "shown", "--expires-in", "2h", "--model", "qwythos", *thought)
+    filters = ("--filter-profile", "strict", "--domain", "law=refuse")
+    key = created(
+        run, "--name", "shown", "--expires-in", "2h", "--model", "qwythos", *thought, *filters
+    )
     run("rotate", key["id"])
     result = run("show", key["id"])
     assert result.exit_code == 0
@@ -200,6 +206,8 @@ def test_a_key_is_shown_with_its_policy_and_without_its_secret(run: Run) -> None
         "  reasoning: sealed",
         "  max_thinking_tokens: 64",
         '  tools: [{"name": "read_*"}]',
+        "  filter_profile: strict",
+        '  domains: {"law": "refuse"}',
     ]
     as_json = json.loads(run("show", key["id"], "--json").stdout)
     assert as_json["policy"] == key["policy"]
@@ -306,6 +314,15 @@ def test_an_unknown_id_ends_with_one_line(run: Run, command: str) -> None:
         (("--name", "x", "--model", "a\0b"), "--model: holds a NUL"),
         (("--name", "x", "--tool", "a b"), "--tool: is not a glob of tool names"),
         (("--name", "x", "--tool", ""), "--tool: string should have at least 1 character"),
+        (("--name", "x", "--filter-profile", "No Such"), "--filter-profile: string should match"),
+        (("--name", "x", "--domain", "art=refuse"), "--domain: 'art' is none of cybersecurity, "),
+        (("--name", "x", "--domain", "\x1b[2J"), "--domain: '\\x1b[2J' is none of "),
+        (("--name", "x", "--domain", "law"), "--domain: law: the action '' is none of allow, "),
+        (("--name", "x", "--domain", "law=flag"), "--domain: law: the action 'flag' is none of "),
+        (
+            ("--name", "x", "--domain", "law=allow", "--domain", "law=refuse"),
+            "--domain: law is given twice",
+        ),
         (("--name", "x", "--expires-in", "soon"), "--expires-in"),
         (("--name", "x", "--expires-in", "0s"), "--expires-in"),
         ((), "--name"),
