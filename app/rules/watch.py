@@ -44,7 +44,8 @@ class RulebookWatch:
         await asyncio.to_thread(_prepare, (self.current.profile(profile),))
 
     async def run(self) -> None:
-        """Prepares the other profiles, then looks every `reload_seconds`, for ever. Returns at once where there is nothing to read.
+        """Prepares the other profiles, then looks every `reload_seconds`, for ever; returns where
+        there is nothing to read.
 
         Files are compared by what they hold: a mounted volume may change them and keep the times.
         """
