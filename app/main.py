@@ -24,8 +24,7 @@ from app.limits.local import LocalLimits
 from app.protocol.sealed import Sealer, parse_sealing_keys
 from app.rules.document import RulesRefused
 from app.rules.lexicon import shipped_lexicon
-from app.rules.rulebook import UnknownProfile
-from app.rules.watch import RulebookWatch
+from app.rules.watch import DefaultProfileMissing, RulebookWatch
 from app.settings import Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -112,17 +111,16 @@ def _sealer(settings: Settings) -> Sealer | None:
 
 def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
     try:
-        rules = RulebookWatch(
+        return RulebookWatch(
             settings.rules,
+            default_profile=settings.filter_profile,
             reload_seconds=settings.rules_reload_seconds,
             rules_reloaded=metrics.rules_reloaded,
         )
-        rules.current.profile(settings.filter_profile)
+    except DefaultProfileMissing as missing:
+        raise SettingsError(f"GATEWAY_FILTER_PROFILE: {missing}") from None
     except RulesRefused as refused:
         raise SettingsError(f"GATEWAY_RULES: {refused}") from None
-    except UnknownProfile as unknown:
-        raise SettingsError(f"GATEWAY_FILTER_PROFILE: {unknown}") from None
-    return rules
 
 
 def _lifespan(  # type: ignore[no-untyped-def]
@@ -150,7 +148,7 @@ def _lifespan(  # type: ignore[no-untyped-def]
             prober = Prober(pool, client, settings, metrics)
             stack.push_async_callback(prober.close)
             await prober.start()
-            await rules.prepare(settings.filter_profile)
+            await rules.prepare()
             app.state.gateway = Gateway(
                 settings=settings,
                 pepper=pepper,

@@ -36,6 +36,8 @@ class PolicyOptions(TypedDict):
     think_in_answer: Literal["hide", "show"] | None
     max_thinking_tokens: int | None
     salvage_tokens: int | None
+    max_messages: int | None
+    max_prompt_characters: int | None
     cold_sampling: Literal["raise", "refuse", "pass"] | None
     engine_parameter: tuple[EngineParameter, ...]
     tool: tuple[str, ...]
@@ -89,6 +91,8 @@ _DECORATORS = (
         type=int,
         help="Tokens for an answer whose thought used up all of its own.  [default: none]",
     ),
+    click.option("--max-messages", type=int, help="Messages in one prompt."),
+    click.option("--max-prompt-characters", type=int, help="Longest prompt, with its tools."),
     click.option(
         "--cold-sampling",
         type=click.Choice(["raise", "refuse", "pass"]),

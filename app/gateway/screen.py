@@ -2,7 +2,7 @@
 limit sees it. Nothing is ever fetched for it: what is not text was refused when it was parsed."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,7 +15,7 @@ from app.protocol.filters.json_filter import Blocked, JsonFilter
 from app.protocol.filters.rule import Action, Hit
 from app.protocol.request import ChatRequest, Json, SentThought
 from app.rules.rulebook import Profile, Rulebook, UnknownProfile
-from app.store.policy import DomainAction
+from app.store.policy import DomainAction, Policy
 
 # Up to here, looking takes a millisecond or two: a thread would cost more than it saves.
 MAX_INLINE_BYTES = 16 * 1024
@@ -32,8 +32,11 @@ async def screen(
     lexicon: Lexicon,
     default_profile: str,
 ) -> Screened:
-    """Raises InternalError (`filter_profile_missing`) where the key's profile is none: then nobody
-    knows what may pass. The event loop is not held, however long the prompt is."""
+    """Raises InvalidRequest (`array_above_max_length`, `string_above_max_length`) for a prompt that
+    is larger than the key's may be, and InternalError (`filter_profile_missing`) where the key's
+    profile is none: then nobody knows what may pass. The event loop is not held, however long the
+    prompt is."""
+    _refuse_oversize(request, principal.policy)
     name = principal.policy.filter_profile or default_profile
     try:
         profile = rulebook.profile(name)
@@ -50,6 +53,39 @@ async def screen(
     if request.body_bytes <= MAX_INLINE_BYTES:
         return _screen(request, profile, actions, lexicon)
     return await asyncio.to_thread(_screen, request, profile, actions, lexicon)
+
+
+def _refuse_oversize(request: ChatRequest, policy: Policy) -> None:
+    """Beside the settings' limits, which are those of every key."""
+    most = policy.max_messages
+    if most is not None and len(request.sent_as) > most:
+        raise InvalidRequest(
+            f"Invalid value for 'messages': this API key may send at most {most} at a time.",
+            param="messages",
+            code="array_above_max_length",
+        )
+    longest = policy.max_prompt_characters
+    if longest is None or request.body_bytes <= longest:
+        return
+    prompt = (request.messages, request.tools, request.response_format)
+    if sum(map(len, _strings(prompt))) > longest:
+        raise InvalidRequest(
+            f"This API key may send prompts of at most {longest} characters.",
+            param="messages" if request.chat else "prompt",
+            code="string_above_max_length",
+        )
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _domain_actions(principal: Principal, profile: Profile) -> dict[Domain, DomainAction]:
@@ -78,7 +114,7 @@ def _screen(
     refused = [d for d, action in screened.domain_actions.items() if action == "refuse"]
     if refused and screened.refusal is None:
         refusal = Forbidden(
-            f"This API key may not ask about {_listed(refused)}.",
+            f"This API key may not ask questions of {_listed(refused)}.",
             param="messages" if request.chat else "prompt",
             code="domain_not_allowed",
         )
@@ -152,5 +188,6 @@ def _refusal(where: str, hit: Hit) -> InvalidRequest:
     )
 
 
-def _listed(domains: Iterable[Domain]) -> str:
-    return " or ".join(domains)
+def _listed(domains: Sequence[Domain]) -> str:
+    names = ", ".join(f"'{domain}'" for domain in domains)
+    return f"the domain{'s' if len(domains) > 1 else ''} {names}"

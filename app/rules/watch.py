@@ -1,7 +1,7 @@
 """The rulebook in use, read again when its files change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
@@ -11,6 +11,10 @@ from app.rules.load import RuleFile, compile_files, read_files
 from app.rules.rulebook import Profile, Rulebook
 
 log = structlog.get_logger()
+
+
+class DefaultProfileMissing(RulesRefused):
+    """Of keys that name no profile."""
 
 
 class RulebookWatch:
@@ -23,25 +27,27 @@ class RulebookWatch:
         self,
         path: Path | None,
         *,
+        default_profile: str,
         reload_seconds: float,
         rules_reloaded: Callable[[bool], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Reads the files of `path` (None: only what ships) and compiles them, for a second or so.
 
-        Raises RulesRefused. `rules_reloaded` is told of each later change whether it was taken.
+        Raises RulesRefused; DefaultProfileMissing where there is no `default_profile`. `rules_reloaded` is told of each later change whether it was taken.
         """
         self._path = path
+        self._default_profile = default_profile
         self._reload_seconds = reload_seconds
         self._rules_reloaded = rules_reloaded
         self._sleep = sleep
         self._seen: tuple[RuleFile, ...] = () if path is None else read_files(path)
         self._unreadable: str | None = None  # the reason that was told
-        self.current: Rulebook = compile_files(self._seen)
+        self.current: Rulebook = self._compiled(self._seen)
 
-    async def prepare(self, profile: str) -> None:
-        """Compiles what this profile needs, in a thread."""
-        await asyncio.to_thread(_prepare, (self.current.profile(profile),))
+    async def prepare(self) -> None:
+        """Compiles what the default profile needs, in a thread."""
+        await asyncio.to_thread(_prepare, (self.current.profile(self._default_profile),))
 
     async def run(self) -> None:
         """Prepares the other profiles, then looks every `reload_seconds`, for ever; returns where
@@ -68,7 +74,7 @@ class RulebookWatch:
             return  # taken, or refused and told
         self._seen = files
         try:
-            changed = await asyncio.to_thread(compile_files, files, previous=self.current)
+            changed = await asyncio.to_thread(self._compiled, files, previous=self.current)
             await asyncio.to_thread(_prepare, changed.profiles.values())
         except RulesRefused as error:
             self._refused(error)
@@ -82,6 +88,13 @@ class RulebookWatch:
             rules=sum(len(pack.descriptions) for pack in packs),
             profiles=len(self.current.profiles),
         )
+
+    def _compiled(self, files: Sequence[RuleFile], previous: Rulebook | None = None) -> Rulebook:
+        """Without the profile of keys that name none, nearly every request would be refused."""
+        rulebook = compile_files(files, previous=previous)
+        if self._default_profile not in rulebook.profiles:
+            raise DefaultProfileMissing(f'there is no profile "{self._default_profile}"')
+        return rulebook
 
     def _refused(self, error: RulesRefused) -> None:
         self._rules_reloaded(False)

@@ -127,6 +127,8 @@ class Policy(BaseModel):
     salvage_tokens: Limit | None = None
 
     # -- what may be asked
+    max_messages: Limit | None = None
+    max_prompt_characters: Limit | None = None  # of all messages, tools and formats
     cold_sampling: Literal["raise", "refuse", "pass"] | None = None  # None: raise
     engine_parameters: tuple[EngineParameter, ...] | None = None
     tools: AllowedTools | None = None

@@ -24,7 +24,11 @@ class Watching:
         self._go = asyncio.Semaphore(0)
         self._asleep = asyncio.Semaphore(0)
         self.watch = RulebookWatch(
-            path, reload_seconds=5.0, rules_reloaded=self.told.append, sleep=self._sleep
+            path,
+            default_profile="default",
+            reload_seconds=5.0,
+            rules_reloaded=self.told.append,
+            sleep=self._sleep,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -148,4 +152,6 @@ async def test_without_files_there_is_nothing_to_watch() -> None:
 def test_a_watch_does_not_begin_with_bad_rules(path: Path) -> None:
     write(path, BAD)
     with pytest.raises(RulesRefused, match=r"own\.yaml: rule ticket"):
-        RulebookWatch(path, reload_seconds=5.0, rules_reloaded=lambda _: None)
+        RulebookWatch(
+            path, default_profile="default", reload_seconds=5.0, rules_reloaded=lambda _: None
+        )

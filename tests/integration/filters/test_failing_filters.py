@@ -57,9 +57,7 @@ async def test_a_scanner_that_raises_lets_no_call_out(
 ) -> None:
     use_rule(gateway, FAILING_RULE)
     call = ToolCall("send", ['{"text": "', *NONCE, '"}'])
-    worker.answers(
-        Answer(["Sending."], tool_calls=[call], finish="tool_calls", pace_seconds=0.002)
-    )
+    worker.answers(Answer(["Sending."], tool_calls=[call], finish="tool_calls", pace_seconds=0.002))
     response = await gateway.chat(stream=True, tools=[TOOL])
     assert response.stream.text() == "Sending."
     assert response.stream.error is not None
