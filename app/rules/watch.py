@@ -34,7 +34,8 @@ class RulebookWatch:
     ) -> None:
         """Reads the files of `path` (None: only what ships) and compiles them, for a second or so.
 
-        Raises RulesRefused; DefaultProfileMissing where there is no `default_profile`. `rules_reloaded` is told of each later change whether it was taken.
+        Raises RulesRefused; DefaultProfileMissing where there is no `default_profile`.
+        `rules_reloaded` is told of each later change whether it was taken.
         """
         self._path = path
         self._default_profile = default_profile

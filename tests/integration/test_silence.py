@@ -136,10 +136,10 @@ async def test_silence_between_tokens_ends_a_stream_with_an_error(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, inter_token_seconds=0.2)
-    worker.answers(Answer(["Hello", " there"], breaks=Break(End.HANG, 4)))
+    worker.answers(Answer(["Hello", " there, "], breaks=Break(End.HANG, 4)))
     response = await gateway.chat(stream=True)
     stream = response.stream
-    assert stream.text() == "Hello there"
+    assert stream.text() == "Hello there, "
     assert stream.finish_reasons == []
     assert stream.error is not None
     assert stream.error["code"] == "upstream_timeout"

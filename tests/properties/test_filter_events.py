@@ -4,6 +4,7 @@ were alone, however the worker's events come in batches."""
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -128,6 +129,12 @@ def joined(events: list[Visible], kind: type[TextDelta] | type[ReasoningDelta]) 
     return "".join(event.text for event in events if isinstance(event, kind))
 
 
+def thoughts_of(events: list[Visible]) -> list[str]:
+    """Each is over where something else begins."""
+    groups = groupby(events, key=lambda event: isinstance(event, ReasoningDelta))
+    return [joined(list(group), ReasoningDelta) for is_thought, group in groups if is_thought]
+
+
 @laws
 @given(st.data(), batch_ends)
 def test_every_surface_of_every_choice_is_filtered_for_itself(
@@ -138,7 +145,8 @@ def test_every_surface_of_every_choice_is_filtered_for_itself(
     for choice, events in enumerate(of_all):
         message = seen.messages.get(choice, Message())
         assert message.answer == model.filtered(joined(events, TextDelta), MASKED).output
-        assert message.thought == model.filtered(joined(events, ReasoningDelta), MASKED).output
+        thoughts = [model.filtered(thought, MASKED).output for thought in thoughts_of(events)]
+        assert message.thought == "".join(thoughts)
         calls = [event for event in events if isinstance(event, ToolCallDelta)]
         assert list(message.calls) == [event.index for event in calls]
         for event in calls:
@@ -180,8 +188,8 @@ def test_a_match_that_ends_one_choice_leaves_the_others(data: st.DataObject) -> 
     seen = read(data.draw(interleaved(of_all)), rules, set())
     for choice, events in enumerate(of_all):
         held = [
-            model.filtered(joined(events, kind), rules).blocked
-            for kind in (TextDelta, ReasoningDelta)
+            model.filtered(text, rules).blocked
+            for text in (joined(events, TextDelta), *thoughts_of(events))
         ]
         in_calls = any(
             "secret" in event.arguments or model.filtered(_only_string(event), rules).blocked
@@ -190,7 +198,7 @@ def test_a_match_that_ends_one_choice_leaves_the_others(data: st.DataObject) -> 
         )
         assert (choice in seen.blocked) == (any(held) or in_calls)
         message = seen.messages.get(choice, Message())
-        assert "secret" not in message.answer + message.thought
+        assert "secret" not in message.answer
 
 
 def _only_string(event: ToolCallDelta) -> str:
@@ -213,7 +221,7 @@ def test_a_long_call_comes_in_pieces_that_are_one_json() -> None:
     assert json.loads(seen.messages[0].calls[0].arguments) == {"a": "x " * 40_000 + "[literal]"}
 
 
-def test_a_word_goes_on_behind_a_call_and_behind_a_thought() -> None:
+def test_a_word_goes_on_behind_a_call_and_behind_a_thought_and_a_thought_does_not() -> None:
     events: list[Visible] = [
         TextDelta(0, "a sec"),
         ReasoningDelta(0, "hm, sec"),
@@ -224,7 +232,15 @@ def test_a_word_goes_on_behind_a_call_and_behind_a_thought() -> None:
     for ends in (set[int](), set(range(5))):
         seen = read(events, MASKED, ends)
         assert seen.messages[0].answer == "a [literal] b"
-        assert seen.messages[0].thought == "hm, [literal]"
+        assert seen.messages[0].thought == "hm, secret"
+
+
+def test_the_end_of_a_thought_leaves_before_the_answer() -> None:
+    choice, out = ChoiceFilter(0, FilterRules(MASKED)), list[Visible]()
+    for event in (ReasoningDelta(0, "so bob"), TextDelta(0, "Hello ")):
+        choice.feed(event, out)
+    choice.flush(out)
+    assert out == [ReasoningDelta(0, "so "), ReasoningDelta(0, "bob"), TextDelta(0, "Hello ")]
 
 
 def test_a_sealed_thought_is_not_read() -> None:

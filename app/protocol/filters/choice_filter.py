@@ -52,13 +52,15 @@ class SurfaceHit:
 
 class ChoiceFilter:
     """Visible events in, those that may go out. Deltas of one kind that come in one batch leave as
-    one. After `blocked` nothing leaves any more."""
+    one. A client joins all answer texts of a choice, so they are one text, whatever comes between
+    them. A thought is over where something else begins: its end is not held until the choice's.
+    After `blocked` nothing leaves any more."""
 
     def __init__(self, choice: int, rules: FilterRules) -> None:
         self.choice = choice
         self._rules = rules
-        self._call_hits: list[SurfaceHit] = []
-        self._streams: dict[tuple[type, str], TextFilter] = {}
+        self._found: list[SurfaceHit] = []  # in texts that have ended
+        self._streams: dict[tuple[type, str], TextFilter] = {}  # by event, and its field
         self._pending: list[Any] = []  # events of one kind that came in this batch
         self.blocked = False
 
@@ -69,12 +71,14 @@ class ChoiceFilter:
     @property
     def hits(self) -> list[SurfaceHit]:
         """What was found so far."""
-        streamed = [
-            SurfaceHit(_NAMES.get(event, event.__name__), self.choice, hit)
-            for (event, _), stream in self._streams.items()
+        return self._found + self._streamed()
+
+    def _streamed(self) -> list[SurfaceHit]:
+        return [
+            SurfaceHit(_NAMES.get(kind, kind.__name__), self.choice, hit)
+            for (kind, _), stream in self._streams.items()
             for hit in stream.hits
         ]
-        return streamed + self._call_hits
 
     def feed(self, event: Visible, out: list[Visible]) -> None:
         pending = self._pending
@@ -87,20 +91,26 @@ class ChoiceFilter:
         events, self._pending = self._pending, []
         if not events or self.blocked:
             return
-        if isinstance(events[0], ToolCallDelta):
-            self._call(events, out)
+        kind = type(events[0])
+        if kind is not ReasoningDelta and not self._ends_thought(out):
             return
-        event = events[0]
-        kind = type(event)
         if kind is TextDelta or kind is ReasoningDelta:  # the way of nearly every event
-            text = event.text if len(events) == 1 else _joined(events, "text")
+            text = events[0].text if len(events) == 1 else _joined(events, "text")
             stream = self._streams.get((kind, "text")) or self._begin(kind, "text")
             shown = stream.feed(text)
             if stream.blocked:
                 self.blocked = True
             if shown:
                 out.append(kind(self.choice, shown))
-            return
+        elif kind is ToolCallDelta:
+            self._call(events, out)
+        else:
+            self._other(events, out)
+
+    def _other(self, events: list[Any], out: list[Visible]) -> None:
+        """Whatever comes to be shown next year."""
+        event = events[0]
+        kind = type(event)
         changed = {}
         for name in TEXTS[kind]:
             stream = self._streams.get((kind, name)) or self._begin(kind, name)
@@ -118,11 +128,23 @@ class ChoiceFilter:
     def close(self, out: list[Visible]) -> None:
         """The end of the choice: whatever was held goes out, or ends it."""
         self.flush(out)
-        for (event, name), stream in self._streams.items():
-            rest = "" if self.blocked else stream.close()
-            self.blocked = self.blocked or stream.blocked
-            if rest:
-                out.append(event(self.choice, **{name: rest}))
+        for (kind, name), stream in self._streams.items():
+            self._end(kind, name, stream, out)
+
+    def _ends_thought(self, out: list[Visible]) -> bool:
+        """Whether what comes behind it may be shown."""
+        thought = self._streams.get((ReasoningDelta, "text"))
+        if thought is not None:
+            self._end(ReasoningDelta, "text", thought, out)
+            self._found += [SurfaceHit("reasoning", self.choice, hit) for hit in thought.hits]
+            del self._streams[ReasoningDelta, "text"]
+        return not self.blocked
+
+    def _end(self, kind: type, name: str, stream: TextFilter, out: list[Visible]) -> None:
+        rest = "" if self.blocked else stream.close()
+        self.blocked = self.blocked or stream.blocked
+        if rest:
+            out.append(kind(self.choice, **{name: rest}))
 
     def _call(self, events: list[ToolCallDelta], out: list[Visible]) -> None:
         """The gate lets a call through whole, so all of it is here."""
@@ -131,7 +153,7 @@ class ChoiceFilter:
             arguments = reader.text("".join(event.arguments for event in events))
         except Blocked:
             self.blocked = True
-        self._call_hits += [SurfaceHit("arguments", self.choice, hit) for _, hit in reader.hits]
+        self._found += [SurfaceHit("arguments", self.choice, hit) for _, hit in reader.hits]
         if self.blocked:
             return
         out.append(replace(events[0], arguments=""))

@@ -52,7 +52,7 @@ class Run(View):
 
     def add(self, byte: int, place: int) -> None:
         self.said += 1
-        self._append(chr(byte), place)
+        self._append((chr(byte), place))
 
 
 class Encoded:

@@ -6,6 +6,7 @@ would be the same as the folded one is not kept.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from html.entities import html5
 
 import regex
@@ -103,15 +104,26 @@ class View:
             self.following = None
         return self.end_place(self.followed)
 
-    def _append(self, text: str, place: int) -> None:
-        """Characters that stand in the source from `place` on, one each."""
+    def _append(self, *parts: tuple[str, int]) -> None:
+        """Each a text, and where its characters stand in the source, one behind the other."""
         index = len(self.text)
-        if not index:
-            self._indexes, self._places = [0], [place]
-        elif self._places[-1] + index - self._indexes[-1] != place:
-            self._indexes.append(index)
-            self._places.append(place)
-        self.text += text
+        for text, place in parts:
+            if not index:
+                self._indexes, self._places = [0], [place]
+            elif self._places[-1] + index - self._indexes[-1] != place:
+                self._indexes.append(index)
+                self._places.append(place)
+            index += len(text)
+        self.text += "".join([text for text, _ in parts])
+
+    def _parts(self, start: int, end: int) -> Iterator[tuple[str, int]]:
+        """What stands between two indexes, as `_append` takes it."""
+        segment = bisect_right(self._indexes, start)
+        while start < end:
+            until = self._indexes[segment] if segment < len(self._indexes) else end
+            until = min(until, end)
+            yield self.text[start:until], self.place(start)
+            start, segment = until, segment + 1
 
 
 class Folded(View):
@@ -141,31 +153,22 @@ class Folded(View):
     def read(self, piece: str, folded: str) -> None:
         """`folded` is the piece folded."""
         if folded is piece or all(len(FOLDING[ord(character)]) == 1 for character in set(piece)):
-            self._append(folded, self.read_to)
+            self._append((folded, self.read_to))
         else:
-            self._read_each(piece)
+            place = self.read_to
+            self._append(
+                *(
+                    (part, place + at)
+                    for at, character in enumerate(piece)
+                    for part in FOLDING[ord(character)]
+                )
+            )
         self.read_to += len(piece)
-
-    def _read_each(self, piece: str) -> None:
-        run = at = 0
-        parts: list[str] = []
-        for at, character in enumerate(piece):
-            seen = FOLDING[ord(character)]
-            if len(seen) == 1:
-                parts.append(seen)
-                continue
-            self._append("".join(parts), self.read_to + run)
-            for part in seen:
-                self._append(part, self.read_to + at)
-            parts.clear()
-            run = at + 1
-        if parts:
-            self._append("".join(parts), self.read_to + run)
 
 
 class Plain(View):
     def read(self, piece: str) -> None:
-        self._append(piece, self.read_to)
+        self._append((piece, self.read_to))
         self.read_to += len(piece)
 
 
@@ -205,22 +208,15 @@ class Unescaped(View):
             undecided = _UNDECIDED_ESCAPE.search(text, at, partial=True)
             if undecided is not None:
                 end = undecided.start()
+        parts: list[tuple[str, int]] = []
         for escape in _ESCAPE.finditer(text, at, end):
-            self._copy(folded, at, escape.start())
+            parts += folded._parts(at, escape.start())
             place = folded.place(escape.start())
-            for character in fold(_decoded(escape[0])):
-                self._append(character, place)
+            parts += ((character, place) for character in fold(_decoded(escape[0])))
             at = escape.end()
-        self._copy(folded, at, end)
+        parts += folded._parts(at, end)
+        self._append(*parts)
         self.read_to = folded.place(end)
-
-    def _copy(self, folded: View, start: int, end: int) -> None:
-        if len(folded._indexes) == 1:
-            if start < end:
-                self._append(folded.text[start:end], folded.place(start))
-            return
-        for index in range(start, end):
-            self._append(folded.text[index], folded.place(index))
 
 
 def _decoded(escape: str) -> str:

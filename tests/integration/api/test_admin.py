@@ -83,9 +83,13 @@ POLICY = {
     "think_in_answer": "show",
     "max_thinking_tokens": 2048,
     "salvage_tokens": 256,
+    "max_messages": 100,
+    "max_prompt_characters": 1_000_000,
     "cold_sampling": "pass",
     "engine_parameters": ["seed", "top_k"],
     "tools": [{"name": "read_[a-z]*", "arguments": {"path": "/srv/[^/]+"}}],
+    "filter_profile": "strict",
+    "domains": {"medical": "refuse", "law": "annotate"},
 }
 
 
@@ -120,6 +124,9 @@ WRONG_POLICIES: list[tuple[dict[str, object], str, str]] = [
     ({"think_in_answer": True}, "think_in_answer", "'hide' or 'show'"),
     ({"max_thinking_tokens": 0}, "max_thinking_tokens", "greater than or equal to 1"),
     ({"salvage_tokens": -1}, "salvage_tokens", "greater than or equal to 1"),
+    ({"filter_profile": "No Such"}, "filter_profile", "should match pattern"),
+    ({"domains": {"medical": "forbid"}}, "domains.medical", "'allow', 'annotate' or 'refuse'"),
+    ({"domains": {"astrology": "refuse"}}, "domains", "'cybersecurity', 'medical'"),
     ({"cold_sampling": "warm"}, "cold_sampling", "'raise', 'refuse' or 'pass'"),
     ({"engine_parameters": ["seed", "logprobs"]}, "engine_parameters[1]", "'top_k'"),
     ({"models": ["a\0b"]}, "models[0]", "holds a NUL"),

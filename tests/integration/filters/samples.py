@@ -29,7 +29,7 @@ def text_holding(secret: str) -> str:
 
 def interleaved(deltas: Iterable[tuple[int, Json]], finishes: Mapping[int, str]) -> RawStream:
     """A stream of these deltas, each with the index of its choice, in this order."""
-    chunks = [(index, delta, None) for index, delta in deltas]
+    chunks: list[tuple[int, Json, str | None]] = [(index, delta, None) for index, delta in deltas]
     chunks += [(index, {}, reason) for index, reason in finishes.items()]
     events = (
         {"choices": [{"index": index, "delta": delta, "finish_reason": reason}]}

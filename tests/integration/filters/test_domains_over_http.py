@@ -85,12 +85,10 @@ async def test_a_domain_that_is_not_allowed_is_refused(
     key = await gateway.issue_key(domains={"medical": "refuse", "law": "annotate"})
     response = await gateway.chat(key=key, stream=stream, messages=asked(MEDICAL))
     assert response.status == 403
-    assert response.error == {
-        "message": "This API key may not ask about medical.",
-        "type": "permission_error",
-        "param": "messages",
-        "code": "domain_not_allowed",
-    }
+    error = response.error
+    assert "medical" in error["message"]
+    assert (error["type"], error["param"]) == ("permission_error", "messages")
+    assert error["code"] == "domain_not_allowed"
     assert worker.requests == []
     row = await gateway.audited(response.request_id)
     assert (row.outcome, row.status, row.error_code) == ("refused", 403, "domain_not_allowed")
@@ -113,8 +111,8 @@ async def test_the_older_route_is_refused_by_its_own_field(gateway: RunningGatew
 async def test_a_key_without_domains_hears_nothing_of_them(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    for policy in ({}, {"domains": {"medical": "allow"}}):
-        key = await gateway.issue_key(**policy)
+    for domains in (None, {"medical": "allow"}):
+        key = await gateway.issue_key(domains=domains)
         response = await gateway.chat(key=key, messages=asked(MEDICAL))
         assert response.status == 200
         assert HEADER not in response.headers

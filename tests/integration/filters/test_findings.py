@@ -1,4 +1,4 @@
-"""What the filter did is counted and written down, by rule and place; what it matched is nowhere."""
+"""What the filter did is counted and written down by rule and place; what it matched is not."""
 
 import json
 from pathlib import Path

@@ -118,6 +118,19 @@ async def test_a_schema_for_the_answer_is_masked(
     assert "[email]" in json.dumps(worker.only.json["response_format"])
 
 
+@pytest.mark.xfail(reason="what stands at `name`, `id` and `type` in a schema is not looked at")
+async def test_examples_in_a_schema_are_masked_whatever_their_keys(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    key = await gateway.issue_key(filter_profile="strict")
+    schema = {"properties": {"to": {"examples": [{"name": ADDRESS, "id": TOKEN}]}}}
+    tool = {"type": "function", "function": {"name": "send", "parameters": schema}}
+    assert (await gateway.chat(key=key, tools=[tool])).status == 200
+    sent = json.dumps(worker.only.json)
+    assert ADDRESS not in sent
+    assert TOKEN not in sent
+
+
 async def test_a_long_prompt_is_masked_in_the_same_way(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:

@@ -46,6 +46,10 @@ async def gateway(
     return await start_gateway(worker, rules=path, rules_reload_seconds=RELOAD_SECONDS)
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
 async def reloaded(gateway: RunningGateway, outcome: str, times: int) -> None:
     """Once that many changes were `taken` or `refused`."""
     line = f'gateway_rules_reloads_total{{outcome="{outcome}"}} {times}.0'
@@ -108,7 +112,7 @@ async def test_rules_that_are_gone_leave_those_that_were_read(
     logged: Logged, gateway: RunningGateway, path: Path
 ) -> None:
     key = await gateway.issue_key(filter_profile="support")
-    path.unlink()
+    remove(path)
     await reloaded(gateway, "refused", 1)
     assert await said(gateway, key) == "About [ticket], the blue heron."
     write_rules(path, BIRDS)
@@ -165,7 +169,6 @@ async def test_a_profile_that_is_taken_away_takes_its_keys_with_it(
     assert (await gateway.chat()).status == 200
 
 
-@pytest.mark.xfail(reason="a reload does not look whether the settings' own profile is left")
 async def test_rules_without_the_profile_of_all_keys_are_refused(
     start_gateway: StartGateway, worker: ScriptedWorker, path: Path
 ) -> None:
@@ -199,7 +202,7 @@ async def test_a_gateway_with_bad_rules_does_not_start(
 async def test_a_gateway_without_its_files_does_not_start(
     start_gateway: StartGateway, worker: ScriptedWorker, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingsError, match="GATEWAY_RULES: cannot read .*none.yaml"):
+    with pytest.raises(SettingsError, match=r"GATEWAY_RULES: cannot read .*none\.yaml"):
         await start_gateway(worker, rules=tmp_path / "none.yaml")
 
 

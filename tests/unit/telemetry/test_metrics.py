@@ -56,6 +56,10 @@ CONTRACT = {
     "gateway_tools_refused": [],
     "gateway_sealed_reasoning": ["event"],
     "gateway_requests_adjusted": ["field"],
+    "gateway_filter_hits": [],  # none before something was found
+    "gateway_filter_hold_back_seconds": [],
+    "gateway_prompt_domains": ["action", "domain"],
+    "gateway_rules_reloads": ["outcome"],
     "gateway_worker_check": ["outcome", "worker"],
     "gateway_audit_records": [],
     "gateway_audit_records_lost": [],
