@@ -25,7 +25,7 @@ from app.api.wire_messages import (
 )
 from app.api.wire_values import MAX_DEPTH, within_depth
 from app.errors import InvalidRequest
-from app.protocol.request import ChatRequest, Json, SentThought
+from app.protocol.request import SYSTEM_JOINT, ChatRequest, Json, SentThought
 from app.settings import Settings
 
 Wire = TypeVar("Wire", bound=GenerationRequest)
@@ -47,6 +47,7 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
     wire = _validated(ChatCompletionRequest, body, settings)
     messages, thoughts, sent_as = _messages(wire)
+    system = _system_parts(wire)
     tools = _tools(wire)
     tool_choice, allowed = _tool_choice(wire)
     return replace(
@@ -54,6 +55,7 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
         messages=messages,
         thoughts=thoughts,
         sent_as=sent_as,
+        system_parts=tuple(system) if len(system) > 1 else (),
         annotate=bool(wire.gateway and wire.gateway.annotate),
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         tools=tools,
@@ -152,12 +154,12 @@ def _messages(
 ) -> tuple[tuple[Json, ...], tuple[SentThought, ...], tuple[int, ...]]:
     """System texts first, as one: the template raises on a system message anywhere else. With the
     thoughts that were sent, and the index that each message had."""
-    system = [joined(m.content) for m in wire.messages if isinstance(m, SystemMessage)]
+    system = _system_parts(wire)
     rebuilt: list[Json] = []
     sent_as: list[int] = []
     if system:
-        sent_as.append(next(i for i, m in enumerate(wire.messages) if isinstance(m, SystemMessage)))
-        rebuilt.append({"role": "system", "content": "\n\n".join(system)})
+        sent_as.append(system[0][0])
+        rebuilt.append({"role": "system", "content": SYSTEM_JOINT.join(text for _, text in system)})
     thoughts: list[SentThought] = []
     users = 0
     for index, message in enumerate(wire.messages):
@@ -175,6 +177,14 @@ def _messages(
     if not users:
         raise _invalid("messages", "must contain at least one message with role 'user'")
     return tuple(rebuilt), tuple(thoughts), tuple(sent_as)
+
+
+def _system_parts(wire: ChatCompletionRequest) -> list[tuple[int, str]]:
+    return [
+        (index, joined(message.content))
+        for index, message in enumerate(wire.messages)
+        if isinstance(message, SystemMessage)
+    ]
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ def param_of(loc: Sequence[int | str]) -> str:
     """`messages[0].content[1].type`; the names of union branches, in `<>`, are left out."""
     param = ""
     for part in loc:
+        if part == "[key]":  # it is the name itself that is wrong
+            continue
         if isinstance(part, int):
             param += f"[{part}]"
         elif not part.startswith("<"):

@@ -23,8 +23,9 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ESCAPED_NUL = b"\\u0000"
 _INT64 = 2**63
 
-# An answer with its two rescues has 10 KiB at most, where each refused as many calls as are listed.
-MAX_FINDINGS_BYTES = 16 * 1024
+# A request lists 256 hits of its filters, some 200 bytes each, and an answer with its two rescues has
+# 10 KiB at most, where each refused as many calls as are listed.
+MAX_FINDINGS_BYTES = 64 * 1024
 _TRUNCATED = {"truncated": True}
 
 # SQLSTATE classes that say that the data is at fault, not the database: data exception, and

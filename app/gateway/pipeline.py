@@ -10,6 +10,7 @@ only then does its client see the end.
 """
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ async def complete(call: Call, gateway: Gateway) -> None:
         except asyncio.CancelledError as error:  # the server gave up waiting
             cancelled = error
             meter.end(shutting_down())
-        except Exception:
-            log.exception("request_crashed", request_id=call.caller.request_id)
+        except Exception as error:  # noqa: BLE001 - logged, but for its words
+            log_crash(call.caller.request_id, error)
             meter.end(InternalError("The gateway failed; it has been logged."))
         settle(meter.reservation, meter.usage, gateway.limits)
         await _record_outcome(meter, gateway)
@@ -117,7 +118,7 @@ async def consult(
         meter.end(error)
         raise
     except Exception as error:
-        log.exception("request_crashed", request_id=caller.request_id)
+        log_crash(caller.request_id, error)
         defect = InternalError("The gateway failed; it has been logged.")
         meter.end(defect)
         raise defect from error
@@ -195,6 +196,17 @@ async def _record_outcome(meter: Meter, gateway: Gateway) -> None:
             await gateway.audit.outcome(outcome_of(meter))
     except TimeoutError:
         log.error("audit_outcome_late", request_id=meter.caller.request_id)
+
+
+def log_crash(request_id: str, error: Exception) -> None:
+    """Where it was, without the exception's own words: they may quote what the request or its
+    answer holds."""
+    log.error(
+        "request_crashed",
+        request_id=request_id,
+        error=type(error).__name__,
+        traceback="".join(traceback.format_tb(error.__traceback__)),
+    )
 
 
 def shutting_down() -> Unavailable:

@@ -13,14 +13,14 @@ from app.protocol.domains import Domain, Lexicon, Verdict
 from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.filters.json_filter import Blocked, JsonFilter
 from app.protocol.filters.rule import Action, Hit
-from app.protocol.request import ChatRequest, Json, SentThought
+from app.protocol.request import SYSTEM_JOINT, ChatRequest, Json, SentThought
 from app.rules.rulebook import Profile, Rulebook, UnknownProfile
 from app.store.policy import DomainAction, Policy
 
 # Up to here, looking takes a millisecond or two: a thread would cost more than it saves.
 MAX_INLINE_BYTES = 16 * 1024
-# What is no text, in messages and in schemas: words of the protocol, and names that have to agree.
-STRUCTURAL = frozenset({"role", "type", "id", "tool_call_id", "name", "required", "$ref"})
+# What is no text in a message: words of the protocol, and names that have to agree.
+STRUCTURAL = frozenset({"role", "tool_call_id", "name"})
 
 log = structlog.get_logger()
 
@@ -131,13 +131,20 @@ def _questions(request: ChatRequest) -> Iterator[str]:
 
 def _filtered(screened: Screened, rules: FilterRules) -> Screened:
     request = screened.request
-    texts, schemas = JsonFilter(rules), JsonFilter(rules, STRUCTURAL)
+    texts = JsonFilter(rules)
     where = ""
     refusal: GatewayError | None = None
     try:
         messages: list[Json] = []
         for index, message in enumerate(request.messages):
             where = request.param_of(index)
+            if index == 0 and request.system_parts:
+                parts: list[str] = []
+                for sent_as, text in request.system_parts:
+                    where = f"messages[{sent_as}]"
+                    parts.append(texts.value(text, where))
+                messages.append({**message, "content": SYSTEM_JOINT.join(parts)})
+                continue
             messages.append(_message(message, where, texts))
         thoughts: list[SentThought] = []
         for thought in request.thoughts:
@@ -146,12 +153,12 @@ def _filtered(screened: Screened, rules: FilterRules) -> Screened:
         tools: list[Json] = []
         for index, tool in enumerate(request.tools):
             where = f"tools[{index}]"
-            tools.append(schemas.value(tool, where))
+            tools.append(_tool(tool, where, texts))
         where = "response_format"
-        response_format = schemas.value(request.response_format, where)
+        response_format = texts.value(request.response_format, where)
     except Blocked as blocked:
         refusal = _refusal(where, blocked.hit)
-    hits = tuple(PromptHit(at, hit) for at, hit in (*texts.hits, *schemas.hits))
+    hits = tuple(PromptHit(at, hit) for at, hit in texts.hits)
     if refusal is None and any(one.hit.action is Action.MASK for one in hits):
         request = replace(
             request,
@@ -172,6 +179,12 @@ def _message(message: Json, where: str, texts: JsonFilter) -> Json:
     if "tool_calls" in message:
         shown["tool_calls"] = [_call(call, where, texts) for call in message["tool_calls"]]
     return shown
+
+
+def _tool(tool: Json, where: str, texts: JsonFilter) -> Json:
+    function: Json = tool["function"]
+    shown = texts.value({k: v for k, v in function.items() if k != "name"}, where)
+    return {**tool, "function": {"name": function["name"], **shown}}
 
 
 def _call(call: Json, where: str, texts: JsonFilter) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SYSTEM_JOINT = "\n\n"  # between system texts
 Json = dict[str, Any]  # a JSON object that we built ourselves, from known fields only
 
 
@@ -48,6 +49,8 @@ class ChatRequest:
     reasoning_effort: str | None = None
     thoughts: tuple[SentThought, ...] = ()
     sent_as: tuple[int, ...] = ()  # of each message: its index as the client sent it
+    # Several system texts, which `messages` has as one: with the index of each.
+    system_parts: tuple[tuple[int, str], ...] = ()
     annotate: bool = False  # the client wants to be told of domains in the body, too
 
     def param_of(self, message: int) -> str:

@@ -128,6 +128,9 @@ class ChoiceFilter:
     def close(self, out: list[Visible]) -> None:
         """The end of the choice: whatever was held goes out, or ends it."""
         self.flush(out)
+        self._end_all(out)
+
+    def _end_all(self, out: list[Visible]) -> None:
         for (kind, name), stream in self._streams.items():
             self._end(kind, name, stream, out)
 
@@ -152,6 +155,7 @@ class ChoiceFilter:
         try:
             arguments = reader.text("".join(event.arguments for event in events))
         except Blocked:
+            self._end_all(out)  # what stands before it
             self.blocked = True
         self._found += [SurfaceHit("arguments", self.choice, hit) for _, hit in reader.hits]
         if self.blocked:

@@ -30,13 +30,11 @@ class Blocked(Exception):
 
 
 class JsonFilter:
-    """Every string is filtered, names included, but for what stands at `structural` names and is no
-    object; numbers are read as they are written, and one that is masked becomes a string. Places in
-    `hits` are those within the one string."""
+    """Every string is filtered, names included; numbers are read as they are written, and one that
+    is masked becomes a string. Places in `hits` are those within the one string."""
 
-    def __init__(self, rules: FilterRules, structural: Collection[str] = ()) -> None:
+    def __init__(self, rules: FilterRules) -> None:
         self._rules = rules
-        self._structural = structural
         self.hits: list[tuple[str, Hit]] = []  # with `where` the value stands, as the caller says
 
     def text(self, text: str, where: str = "") -> str:
@@ -79,9 +77,6 @@ class JsonFilter:
     def _object(self, value: dict[str, Any], where: str) -> dict[str, Any]:
         filtered: dict[str, Any] = {}
         for name, inner in value.items():
-            if name in self._structural and not isinstance(inner, dict):
-                filtered[name] = inner
-                continue
             filtered[_distinct(self._filtered(name, where), filtered)] = self.value(inner, where)
         return filtered
 

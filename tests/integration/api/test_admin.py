@@ -126,7 +126,7 @@ WRONG_POLICIES: list[tuple[dict[str, object], str, str]] = [
     ({"salvage_tokens": -1}, "salvage_tokens", "greater than or equal to 1"),
     ({"filter_profile": "No Such"}, "filter_profile", "should match pattern"),
     ({"domains": {"medical": "forbid"}}, "domains.medical", "'allow', 'annotate' or 'refuse'"),
-    ({"domains": {"astrology": "refuse"}}, "domains", "'cybersecurity', 'medical'"),
+    ({"domains": {"astrology": "refuse"}}, "domains.astrology", "'cybersecurity', 'medical'"),
     ({"cold_sampling": "warm"}, "cold_sampling", "'raise', 'refuse' or 'pass'"),
     ({"engine_parameters": ["seed", "logprobs"]}, "engine_parameters[1]", "'top_k'"),
     ({"models": ["a\0b"]}, "models[0]", "holds a NUL"),

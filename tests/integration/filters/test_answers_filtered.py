@@ -191,7 +191,6 @@ async def test_a_block_in_the_arguments_of_a_call_lets_nothing_of_the_call_out(
     assert b'"send"' not in response.body
 
 
-@pytest.mark.xfail(reason="text that is held when a call is blocked is dropped with the call")
 @streamed_or_folded
 async def test_a_block_in_the_arguments_of_a_call_leaves_the_text_before_it(
     stream: bool, gateway: RunningGateway, worker: ScriptedWorker

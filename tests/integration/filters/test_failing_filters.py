@@ -86,7 +86,6 @@ async def test_a_scanner_that_raises_over_a_prompt_lets_it_reach_no_worker(
     assert worker.requests == []
 
 
-@pytest.mark.xfail(reason="the traceback that is logged ends with the exception's own words")
 async def test_a_scanner_that_raises_is_logged_without_the_text(
     logged: Logged, gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:

@@ -118,7 +118,6 @@ async def test_a_schema_for_the_answer_is_masked(
     assert "[email]" in json.dumps(worker.only.json["response_format"])
 
 
-@pytest.mark.xfail(reason="what stands at `name`, `id` and `type` in a schema is not looked at")
 async def test_examples_in_a_schema_are_masked_whatever_their_keys(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
@@ -206,7 +205,6 @@ async def test_a_prompt_that_holds_what_it_may_not_is_refused_by_the_clients_own
     assert TOKEN not in str(row)
 
 
-@pytest.mark.xfail(reason="system texts are joined before they are screened")
 async def test_a_later_system_text_that_is_refused_has_its_own_index(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
