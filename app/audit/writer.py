@@ -23,7 +23,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ESCAPED_NUL = b"\\u0000"
 _INT64 = 2**63
 
-# A request lists 256 hits of its filters, some 200 bytes each, and an answer with its two rescues has
+# A request lists 256 hits of its filters, some 200 bytes each; an answer with its two rescues has
 # 10 KiB at most, where each refused as many calls as are listed.
 MAX_FINDINGS_BYTES = 64 * 1024
 _TRUNCATED = {"truncated": True}

@@ -88,6 +88,7 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
         *("--max-output-tokens", "512", "--model", "qwythos"),
         *("--reasoning", "visible", "--reasoning-content", "--unreadable-reasoning", "refuse"),
         *("--think-in-answer", "show", "--max-thinking-tokens", "2048", "--salvage-tokens", "256"),
+        *("--max-messages", "100", "--max-prompt-characters", "50000"),
         *("--cold-sampling", "refuse"),
         *("--engine-parameter", "seed", "--engine-parameter", "top_k"),
         *("--tool", "get_weather", "--tools-file", rules_in(tmp_path, json.dumps(rules))),
@@ -111,7 +112,14 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
     }
 
 
-LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency", "max_output_tokens")
+LIMITS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrency",
+    "max_output_tokens",
+    "max_messages",
+    "max_prompt_characters",
+)
 
 
 def rules_in(directory: Path, text: str) -> str:
