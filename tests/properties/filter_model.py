@@ -20,6 +20,7 @@ _ASCII = str.maketrans(LOOK_ALIKES)
 _ESCAPE = re.compile(
     r"%(?P<percent>[0-9A-Fa-f]{2})|&#(?P<decimal>[0-9]{1,7});?|&#[xX](?P<hex>[0-9A-Fa-f]{1,6});?"
     r"|&(?P<name>[A-Za-z]{2,8};)|\\u(?P<u>[0-9A-Fa-f]{4})|\\x(?P<x>[0-9A-Fa-f]{2})"
+    r"|\\(?P<one>[ntr\"/_*.@+~-])"
 )
 
 
@@ -103,6 +104,8 @@ def unescaped(view: View) -> View:
 
 
 def _meaning(escape: re.Match[str]) -> str | None:
+    if escape["one"]:
+        return {"n": "\n", "t": "\t", "r": "\r"}.get(escape["one"], escape["one"])
     if escape["name"]:
         return html.entities.html5.get(escape["name"])
     number = int(escape["decimal"] or "0")

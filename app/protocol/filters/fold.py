@@ -16,6 +16,7 @@ _INVISIBLE_CLASS = (
     r"[\p{Cf}\p{Variation_Selector}"
     r"\u0000-\u0008\u000e-\u001f\u007f-\u0084\u0086-\u009f"  # controls but for white space
     r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # marks on a letter
+    r"\u2065\ufff0-\ufff8\U000e0000-\U000e0fff"  # kept for invisible ones to come
     r"\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]"  # blank letters
 )
 _INVISIBLE = regex.compile(_INVISIBLE_CLASS)

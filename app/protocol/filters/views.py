@@ -186,7 +186,10 @@ _ESCAPES = (
     "&(?:" + "|".join(_ENTITIES) + ")",
     r"\\u[0-9A-Fa-f]{4}",
     r"\\x[0-9A-Fa-f]{2}",
+    # In JSON, code and Markdown: behind `\n` a word begins, as it does behind a new line.
+    r"\\[ntr\"/_*.@+~-]",
 )
+_NAMED = {"n": "\n", "t": "\t", "r": "\r"}
 _ESCAPE = regex.compile("|".join(_ESCAPES))
 _UNDECIDED_ESCAPE = regex.compile(rf"(?>{'|'.join(_ESCAPES)})[\s\S](?!)")
 _HIGHEST = 0x10FFFF
@@ -224,6 +227,8 @@ def _decoded(escape: str) -> str:
         code = int(escape[1:], 16)
         return chr(code) if code < 0x80 else "\ufffd"  # a byte of something longer
     if escape[0] == "\\":
+        if len(escape) == 2:
+            return _NAMED.get(escape[1], escape[1])
         return chr(int(escape[2:], 16))
     if escape[1] != "#":
         return _ENTITIES[escape[1:]]
