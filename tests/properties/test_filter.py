@@ -317,3 +317,30 @@ def test_one_compiled_set_serves_several_texts_at_once() -> None:
     assert other.blocked
     assert not one.blocked
     assert [hit.rule for hit in one.hits] == ["t.literal"]
+
+
+# -- tails
+
+
+A_TAIL = rule("a-tail", "a:[a-z]{4}", 6, then="[a-z.]")
+B_TAIL = rule("b-tail", "b:[a-z]{4}", 6, then="[a-z-]")
+tails = st.lists(
+    st.sampled_from(("a:abcd", "b:abcd", "a:b:abcdefgh", "x", ".", "-", " ", "zzz")), max_size=8
+)
+
+
+@laws
+@given(tails, cuts)
+def test_tails_of_several_rules_do_not_depend_on_the_cut(words: list[str], at: list[int]) -> None:
+    """Each of two hits goes on over characters of its own class, whichever came first."""
+    rules, text = FilterRules([(B_TAIL, Action.MASK), (A_TAIL, Action.MASK)]), "".join(words)
+    whole = run([text], rules).outcome
+    assert run(cut(text, at), rules).outcome == whole
+    assert run(list(text), rules).outcome == whole
+
+
+def test_a_tail_that_goes_on_is_not_lost_to_an_earlier_hit() -> None:
+    rules = FilterRules([(B_TAIL, Action.MASK), (A_TAIL, Action.MASK)])
+    assert run(["b:abcd a:abcd", "efgh b:abcd", "ij-k ."], rules).output == (
+        "[b-tail] [a-tail] [b-tail] ."
+    )

@@ -87,7 +87,7 @@ class Reader:
         matches: list[tuple[View, Match]] = []
         views = self._views(final=final)
         for view in views:
-            if view.following is not None:
+            if view.following:
                 self.hidden_to = max(self.hidden_to, view.follow(final=final))
             found, undecided = scan(view, self._rules, final=final)
             decided = min(decided, view.place(undecided))
@@ -149,8 +149,11 @@ class Reader:
             end = hidden_to = view.end_place(match.end)
             view.resume[compiled.order] = max(match.end, view.resume.get(compiled.order, 0))
             if compiled.then is not None:
-                view.following, view.followed = compiled.then, match.end
-                hidden_to = view.follow(final=final)
+                followed = compiled.then.match(view.text, match.end)
+                reach = match.end if followed is None else followed.end()
+                hidden_to = view.end_place(reach)
+                if not final and reach == len(view.text):
+                    view.following[compiled.then] = reach
             placed.append((start, end, hidden_to, compiled))
         placed.sort(key=_order)
         hits = []

@@ -28,8 +28,7 @@ class View:
         self.scanned = 0
         self.read_to = at
         self.resume: dict[int, int] = {}
-        self.following: regex.Pattern[str] | None = None
-        self.followed = 0
+        self.following: dict[regex.Pattern[str], int] = {}
         # Places run on by one from each of these indexes to the next.
         self._indexes = [0]
         self._places = [at]
@@ -38,7 +37,7 @@ class View:
         """With the text of another view before `end`: until there they were the same."""
         self.text, self.scanned, self.read_to = other.text[:end], other.scanned, other.place(end)
         self.resume = dict(other.resume)
-        self.following, self.followed = other.following, other.followed
+        self.following = dict(other.following)
         segments = bisect_left(other._indexes, max(end, 1))
         self._indexes, self._places = other._indexes[:segments], other._places[:segments]
 
@@ -76,7 +75,7 @@ class View:
             self._places = [first, *self._places[segment + 1 :]]
         self.text = self.text[dropped:]
         self.scanned = behind
-        self.followed -= dropped
+        self.following = {k: v - dropped for k, v in self.following.items()}
         if self.resume:
             self.resume = {
                 order: index - dropped
@@ -88,21 +87,23 @@ class View:
         return (
             self.text == other.text
             and self.read_to == other.read_to
-            and self.following is other.following
+            and self.following == other.following
             and not self.resume
             and not other.resume
         )
 
     def follow(self, *, final: bool) -> int:
         """The place up to which it hides on."""
-        if self.following is None:
-            return 0
-        followed = self.following.match(self.text, self.followed)
-        if followed is not None:
-            self.followed = followed.end()
-        if final or self.followed < len(self.text):
-            self.following = None
-        return self.end_place(self.followed)
+        reach = 0
+        for pattern, start in list(self.following.items()):
+            followed = pattern.match(self.text, start)
+            end = start if followed is None else followed.end()
+            reach = max(reach, self.end_place(end))
+            if final or end < len(self.text):
+                del self.following[pattern]
+            else:
+                self.following[pattern] = end
+        return reach
 
     def _append(self, *parts: tuple[str, int]) -> None:
         """Each a text, and where its characters stand in the source, one behind the other."""
@@ -133,7 +134,7 @@ class Folded(View):
         return (
             len(self._indexes) == 1
             and self._places[0] + len(self.text) == self.read_to
-            and self.following is None
+            and not self.following
             and not self.resume
         )
 
