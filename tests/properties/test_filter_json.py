@@ -96,6 +96,7 @@ def test_a_disguise_in_a_string_is_seen_through(disguise) -> None:  # type: igno
         ('"s\\u200becret"', '"[literal]"'),
         ('{"secret": 1, "s\\u200becret": 2}', '{"[literal]": 1, "[literal]_": 2}'),
         ("[4242, 4242.0, -4242, 4244]", '["[card]", "[card].0", "-[card]", 4244]'),
+        ('{"secret": 1, "[literal]": 2}', '{"[literal]": 1, "[literal]_": 2}'),
         ('["a\\\\", "secret"]', '["a\\\\", "[literal]"]'),
         ('["a\\"secret\\""]', '["a\\"[literal]\\""]'),
         ('["sec", "ret"]', '["sec", "ret"]'),  # no text goes on in another string

@@ -8,7 +8,7 @@ from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.filters.rule import Action, Rule
 from tests.properties import filter_model as model
 from tests.properties.filter_run import run
-from tests.properties.filter_texts import DISGUISES, EXAMPLES, RULES
+from tests.properties.filter_texts import DISGUISES, EXAMPLES, RULES, rule
 
 LONG_CHARACTERS = 1_000_000
 ALL = FilterRules([(rule, Action.MASK) for rule in RULES])
@@ -95,3 +95,20 @@ def test_a_long_text_of_near_matches_is_read_to_its_end(unit: str) -> None:
     seen = run([text], ALL)
     assert seen.outcome == run(sliced(text, 10_007), ALL).outcome
     assert seen.output.endswith("[email] ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "match"),
+    [("a{,3}b1", "aab1"), ("café{0,2}-[0-9]{4}", "caf-1234"), (r"name:\w{3,20}!", "name:नमस्ते!")],
+)
+def test_what_another_engine_reads_otherwise_is_found_in_long_texts(
+    pattern: str, match: str
+) -> None:
+    rules = FilterRules([(rule("odd", pattern, 32), Action.MASK)])
+    text = f"{'x ' * 3_000}{match} x"
+    assert run([text], rules).output == text.replace(match, "[odd]")
+
+
+def test_a_look_behind_within_a_pattern_is_asked_in_its_place() -> None:
+    rules = FilterRules([(rule("odd", "(?!(?<!a)b)b1", 3, behind=1), Action.MASK)])
+    assert run(["ab1x"], rules).output == "a[odd]x"

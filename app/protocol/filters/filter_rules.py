@@ -71,6 +71,7 @@ class RuleSet:
                 match_event_handler=lambda index, *_: found.setdefault(index),
                 scratch=scratch,
             )
+            found |= dict.fromkeys(_read_otherwise(self.rules, is_ascii=text.isascii()))
             return [self.rules[index] for index in sorted(found)]
 
         return narrow
@@ -118,8 +119,24 @@ def _database(rules: Sequence[CompiledRule], flags: int) -> hyperscan.Database:
     return database
 
 
-_REPEAT = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]|\{(?P<least>[0-9]+),[0-9]+\}", re.DOTALL)
+_REPEAT = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]|\{(?P<least>[0-9]*),[0-9]+\}", re.DOTALL)
 _CODE_POINT = re.compile(r"\\[uU]([0-9A-Fa-f]{4,8})")
+
+
+# Beyond ASCII the engines differ about these, and about letters of two cases.
+_DIFFERENT = re.compile(r"\\[wWsS]|\(\?[a-z]*i")
+
+
+def _read_otherwise(rules: Sequence[CompiledRule], *, is_ascii: bool) -> list[int]:
+    """The indexes of rules that are always looked for: here the engine that narrows may see less in
+    them than the one that decides."""
+    return [
+        index
+        for index, compiled in enumerate(rules)
+        if not compiled.rule.pattern.isascii()
+        or _CODE_POINT.search(compiled.rule.pattern)
+        or (not is_ascii and _DIFFERENT.search(compiled.rule.pattern))
+    ]
 
 
 def _loosened(pattern: str) -> str:
@@ -129,6 +146,6 @@ def _loosened(pattern: str) -> str:
     def loosen(token: re.Match[str]) -> str:
         if token["least"] is None:
             return _CODE_POINT.sub(r"\\x{\1}", token[0])
-        return f"{{{token['least']},}}"
+        return f"{{{token['least'] or 0},}}"
 
     return _REPEAT.sub(loosen, pattern)

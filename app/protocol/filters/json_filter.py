@@ -43,16 +43,20 @@ class JsonFilter:
         orjson.loads(text)
         out: list[str] = []
         names: list[set[str]] = []  # of the objects that are open
+        masked: list[set[str]] = []  # of these, those that are ours
         done = 0
         for token in _TOKEN.finditer(text):
             if token["brace"] is not None:
-                names.append(set()) if token["brace"] == "{" else names.pop()
+                for of_open in (names, masked):
+                    of_open.append(set()) if token["brace"] == "{" else of_open.pop()
                 continue
             string, number = token["string"], token["number"]
             value = number if string is None else orjson.loads(string)
             shown = self._filtered(value, where)
             if token["name"] is not None:
-                shown = _distinct(shown, names[-1]) if shown != value else shown
+                if shown != value or shown in masked[-1]:
+                    shown = _distinct(shown, names[-1])
+                    masked[-1].add(shown)
                 names[-1].add(shown)
             if shown != value:
                 start, end = token.span("string" if number is None else "number")

@@ -34,8 +34,9 @@ class Attempt:
     def __init__(self, rule: Rule) -> None:
         self.whole: regex.Pattern[str] = regex.compile(rule.pattern)
         self.decided: regex.Pattern[str] = regex.compile(f"(?>{rule.pattern}){DECIDED}")
-        # Where nothing stands before, a negative look-behind holds and a positive one does not.
-        self._looks_back = "(?<=" in rule.pattern
+        # Where nothing stands before, the negative look-behind that a pattern begins with holds.
+        # What another one says there, it need not say behind other text.
+        self._looks_back = "(?<" in rule.pattern[_prefix(rule.pattern) :]
 
     def may_begin(self, text: str) -> bool:
         return self._looks_back or self.whole.match(text, partial=True) is not None
@@ -99,6 +100,12 @@ class Probe:
             self._words.clear()
         self._words[word] = attempts
         return attempts
+
+
+def _prefix(pattern: str) -> int:
+    """How long the look-behind is that all of a pattern stands behind."""
+    behind = None if _alternates(pattern) else _LOOK_BEHIND.match(pattern)
+    return 0 if behind is None else behind.end()
 
 
 def _starts(rules: Sequence[Rule]) -> re.Pattern[str]:
