@@ -123,7 +123,7 @@ def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
         raise SettingsError(f"GATEWAY_RULES: {refused}") from None
 
 
-def _lifespan(  # type: ignore[no-untyped-def]
+def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no public type
     settings: Settings,
     engine: AsyncEngine,
     pepper: bytes,

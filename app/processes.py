@@ -58,7 +58,7 @@ class Processes:
         for process in [process for process in self._running if not process.is_alive()]:
             since = self._running.pop(process)
             if process.pid is not None:
-                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # the library's
             if self._ending:
                 continue
             log.error("process_died", pid=process.pid, exit_code=process.exitcode)
@@ -102,4 +102,4 @@ def _metrics_directory() -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]  # noqa: TID251
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]  # noqa: TID251 - as above

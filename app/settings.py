@@ -249,7 +249,7 @@ def unknown_variables() -> list[str]:
     """
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     known |= {f"{ENV_PREFIX}{name.upper()}_FILE" for name in SECRETS} | {ENV_PREFIX + "CONFIG"}
-    given = {name for name in os.environ if name.startswith(ENV_PREFIX)}  # noqa: TID251
+    given = {name for name in os.environ if name.startswith(ENV_PREFIX)}  # noqa: TID251 - the one reader
     return sorted(given - known)
 
 
@@ -258,7 +258,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
         variable = f"{ENV_PREFIX}{field_name.upper()}_FILE"
-        path = os.environ.get(variable) if field_name in SECRETS else None  # noqa: TID251
+        path = os.environ.get(variable) if field_name in SECRETS else None  # noqa: TID251 - the one reader
         return (None if path is None else _read(variable, path)), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -273,7 +273,7 @@ class _YamlFile(YamlConfigSettingsSource):
     """The file that `GATEWAY_CONFIG` names, if it does."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        self._path = os.environ.get(ENV_PREFIX + "CONFIG")  # noqa: TID251
+        self._path = os.environ.get(ENV_PREFIX + "CONFIG")  # noqa: TID251 - the one reader
         if self._path is not None:
             _read(ENV_PREFIX + "CONFIG", self._path)
         super().__init__(settings_cls, yaml_file=self._path)

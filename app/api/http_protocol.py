@@ -92,7 +92,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     # -- what the transport calls
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's is narrower
         super().connection_made(transport)
         self.flow = ReadingFlow(transport, self.loop.time)
         most = self.settings.max_connections
@@ -370,7 +370,7 @@ class HardenedProtocol(HttpToolsProtocol):
     def _close_after_response(self) -> None:
         self._lingering = LingeringTransport(self.transport, self.loop)
         self.cycle.keep_alive = False
-        self.cycle.transport = self._lingering  # type: ignore[assignment]
+        self.cycle.transport = self._lingering  # type: ignore[assignment]  # a transport, by its shape
 
     def _discard(self, size: int) -> None:
         """While the last answer is made."""

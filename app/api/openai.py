@@ -140,7 +140,7 @@ def add_openai_routes(app: FastAPI) -> None:
             tags=["OpenAI"],
         )
         # Described like any other route, and served by the raw endpoint, as in `HotRoutes`.
-        app.router.routes[-1].app = COMPLETIONS[surface.route]  # type: ignore[attr-defined]
+        app.router.routes[-1].app = COMPLETIONS[surface.route]  # type: ignore[attr-defined]  # a route has it
     app.include_router(models)
 
 

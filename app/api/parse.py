@@ -3,6 +3,7 @@
 Nothing is passed on that was not understood: the messages and tools are rebuilt.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -46,8 +47,8 @@ SAMPLING_FIELDS = (
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
     wire = _validated(ChatCompletionRequest, body, settings)
-    messages, thoughts, sent_as = _messages(wire)
     system = _system_parts(wire)
+    messages, thoughts, sent_as = _messages(wire, system)
     tools = _tools(wire)
     tool_choice, allowed = _tool_choice(wire)
     return replace(
@@ -150,11 +151,10 @@ def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) ->
 
 
 def _messages(
-    wire: ChatCompletionRequest,
+    wire: ChatCompletionRequest, system: Sequence[tuple[int, str]]
 ) -> tuple[tuple[Json, ...], tuple[SentThought, ...], tuple[int, ...]]:
     """System texts first, as one: the template raises on a system message anywhere else. With the
     thoughts that were sent, and the index that each message had."""
-    system = _system_parts(wire)
     rebuilt: list[Json] = []
     sent_as: list[int] = []
     if system:

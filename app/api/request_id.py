@@ -47,7 +47,7 @@ class RequestIds:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception:
+        except Exception:  # logged, and raised again where nothing can be said any more
             if started:
                 raise  # the server logs it and cuts the connection: nothing else can be said
             log.exception("request_crashed", request_id=request_id)

@@ -138,7 +138,7 @@ def _kept(secret: Callable[[Path], str], settings: Settings) -> str:
 
 
 async def _fresh_key(settings: Settings) -> str:
-    assert settings.database_url is not None and settings.key_pepper is not None  # noqa: S101, PT018
+    assert settings.database_url is not None and settings.key_pepper is not None  # noqa: S101, PT018 - set here
     engine = create_engine(settings.database_url.get_secret_value())
     try:
         await upgrade(engine)

@@ -115,8 +115,8 @@ def _profile(rulebook: Rulebook, name: str) -> Profile:
 
 
 def _held(pack: Pack, rule_id: str) -> int:
-    rules = [(rule, Action.MASK) for rule in pack.rules if rule.id == rule_id]
-    return FilterRules(rules).hold_characters
+    """Characters as a reader sees them: disguised, each may be many more."""
+    return max(rule.bound for rule in pack.rules if rule.id == rule_id)
 
 
 def _of_prompts(action: Action | None) -> str:

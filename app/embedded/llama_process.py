@@ -75,7 +75,7 @@ class LlamaProcess:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        assert process.stdin is not None  # noqa: S101
+        assert process.stdin is not None  # noqa: S101 - it was made with a pipe
         process.stdin.close()  # which ends it
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -109,7 +109,7 @@ class LlamaProcess:
             "flash_attention": not self._model.stand_in,
             "chat_template": self._model.chat_template,
         }
-        assert process.stdin is not None  # noqa: S101
+        assert process.stdin is not None  # noqa: S101 - it was made with a pipe
         process.stdin.write(json.dumps(launch).encode() + b"\n")
         return process
 

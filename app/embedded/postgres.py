@@ -29,7 +29,7 @@ async def embedded_postgres(home: Path) -> AsyncIterator[str]:
             user = lock.join()
             try:
                 server = await _running(cluster)
-            except BaseException:
+            except BaseException:  # cancellation too: the lock is this one's to give back
                 user.close()
                 raise
     except OSError as error:

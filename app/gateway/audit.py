@@ -1,11 +1,14 @@
 """What the audit log is told."""
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from app.audit.records import AuditIntent, AuditOutcome
 from app.errors import Forbidden
 from app.gateway.meter import Meter
+from app.gateway.types import MAX_LISTED_HITS
 from app.protocol.filters.rule import Hit
 from app.store.secrets import scrub
 
@@ -14,7 +17,6 @@ _PARAMETERS = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
     "frequency_penalty", "max_tokens", "n", "seed", "tool_choice", "parallel_tool_calls",
 )  # fmt: skip
-MAX_AUDITED_HITS = 256  # of one request, one by one; the rest is counted
 MAX_CLAIM_CHARACTERS = 128  # of what a client says about itself
 
 
@@ -89,12 +91,12 @@ def _add_filtered(meter: Meter, found: dict[str, Any]) -> None:
     """An entry for each hit: the rule and the place, never what it matched."""
     entries = [
         {"rule": hit.rule, "action": hit.action, "where": where, "span": [hit.start, hit.end]}
-        for where, hit in filter_hits(meter)
+        for where, hit in islice(_hits(meter), MAX_LISTED_HITS)
     ]
     if entries:
-        found["filter"] = entries[:MAX_AUDITED_HITS]
-    if len(entries) > MAX_AUDITED_HITS:
-        found["filter_more"] = len(entries) - MAX_AUDITED_HITS
+        found["filter"] = entries
+    if (more := sum(hit_counts(meter).values()) - len(entries)) > 0:
+        found["filter_more"] = more
     screened = meter.screened
     if screened is not None and screened.domains:
         found["domains"] = {
@@ -107,9 +109,20 @@ def _add_filtered(meter: Meter, found: dict[str, Any]) -> None:
         }
 
 
-def filter_hits(meter: Meter) -> Iterator[tuple[str, Hit]]:
-    """Of the prompt and of all tries, with where they were: a field of the request, or what the
-    client was shown and of which choice."""
+def hit_counts(meter: Meter) -> Counter[tuple[str, str, str]]:
+    """All hits of the prompt and of all tries, by rule, action and surface."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    if meter.screened is not None:
+        for (rule, action), times in meter.screened.counts.items():
+            counts[rule, action, "prompt"] += times
+    for reader in meter.readers:
+        counts.update((one.hit.rule, one.hit.action, one.surface) for one in reader.hits)
+    return counts
+
+
+def _hits(meter: Meter) -> Iterator[tuple[str, Hit]]:
+    """With where they were: a field of the request, or what the client was shown and of which
+    choice."""
     if meter.screened is not None:
         for prompt_hit in meter.screened.hits:
             yield prompt_hit.where, prompt_hit.hit

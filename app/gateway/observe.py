@@ -3,7 +3,7 @@
 import structlog
 
 from app.audit.records import Outcome
-from app.gateway.audit import filter_hits
+from app.gateway.audit import hit_counts
 from app.gateway.meter import Meter
 from app.limits.local import LimitReached
 from app.store.secrets import scrub
@@ -89,13 +89,8 @@ def _observe_answers(meter: Meter, metrics: Metrics) -> None:
 
 
 def _observe_filter(meter: Meter, metrics: Metrics) -> None:
-    for where, hit in filter_hits(meter):
-        metrics.filter_hit(hit.rule, hit.action, _surface(where))
+    for (rule, action, surface), times in hit_counts(meter).items():
+        metrics.filter_hit(rule, action, surface, times)
     if meter.screened is not None:
         for domain in meter.screened.domains:
             metrics.domain_found(domain, meter.screened.domain_actions.get(domain, "count"))
-
-
-def _surface(where: str) -> str:
-    """One of SURFACES: all of a prompt is one."""
-    return where.rpartition(".")[2] if where.startswith("choices[") else "prompt"

@@ -2,13 +2,14 @@
 limit sees it. Nothing is ever fetched for it: what is not text was refused when it was parsed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
 from app.errors import Forbidden, GatewayError, InternalError, InvalidRequest
-from app.gateway.types import Principal, PromptHit, Screened
+from app.gateway.types import MAX_LISTED_HITS, Principal, PromptHit, Screened
 from app.protocol.domains import Domain, Lexicon, Verdict
 from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.filters.json_filter import Blocked, JsonFilter
@@ -17,8 +18,8 @@ from app.protocol.request import SYSTEM_JOINT, ChatRequest, Json, SentThought
 from app.rules.rulebook import Profile, Rulebook, UnknownProfile
 from app.store.policy import DomainAction, Policy
 
-# Up to here, looking takes a millisecond or two: a thread would cost more than it saves.
-MAX_INLINE_BYTES = 16 * 1024
+# Up to here, looking takes a millisecond, of hostile text five: a thread would cost as much.
+MAX_INLINE_BYTES = 4 * 1024
 # What is no text in a message: words of the protocol, and names that have to agree.
 STRUCTURAL = frozenset({"role", "tool_call_id", "name"})
 
@@ -158,8 +159,8 @@ def _filtered(screened: Screened, rules: FilterRules) -> Screened:
         response_format = texts.value(request.response_format, where)
     except Blocked as blocked:
         refusal = _refusal(where, blocked.hit)
-    hits = tuple(PromptHit(at, hit) for at, hit in texts.hits)
-    if refusal is None and any(one.hit.action is Action.MASK for one in hits):
+    counts = Counter((hit.rule, hit.action) for _, hit in texts.hits)
+    if refusal is None and any(action is Action.MASK for _, action in counts):
         request = replace(
             request,
             messages=tuple(messages),
@@ -167,7 +168,8 @@ def _filtered(screened: Screened, rules: FilterRules) -> Screened:
             tools=tuple(tools),
             response_format=response_format,
         )
-    return replace(screened, request=request, hits=hits, refusal=refusal)
+    hits = tuple(PromptHit(at, hit) for at, hit in texts.hits[:MAX_LISTED_HITS])
+    return replace(screened, request=request, hits=hits, counts=counts, refusal=refusal)
 
 
 def _message(message: Json, where: str, texts: JsonFilter) -> Json:

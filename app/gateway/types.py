@@ -13,11 +13,14 @@ from app.errors import GatewayError
 from app.gateway.interruption import Interruption
 from app.protocol.domains import Domain, Verdict
 from app.protocol.events import Usage, Visible
-from app.protocol.filters.rule import Hit
+from app.protocol.filters.rule import Action, Hit
 from app.protocol.request import ChatRequest, Json
 from app.protocol.rules import AnswerRules
 from app.rules.rulebook import Profile
 from app.store.policy import DomainAction, Policy
+
+# Of a request, one by one: a prompt of megabytes may have hundreds of thousands.
+MAX_LISTED_HITS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,14 @@ class PromptHit:
 class Screened:
     """The request as it may go on, under the profile that will filter its answer too.
 
-    With a `refusal` it may not. `domains` are those that were found and not simply allowed.
+    With a `refusal` it may not. `hits` are the first MAX_LISTED_HITS, `counts` are all of them, by
+    rule and action. `domains` are those that were found and not simply allowed.
     """
 
     request: ChatRequest
     profile: Profile
     hits: tuple[PromptHit, ...] = ()
+    counts: Mapping[tuple[str, Action], int] = field(default_factory=dict)
     domains: Mapping[Domain, Verdict] = field(default_factory=dict)
     domain_actions: Mapping[Domain, DomainAction] = field(default_factory=dict)
     refusal: GatewayError | None = None

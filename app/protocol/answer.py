@@ -63,7 +63,9 @@ class AnswerReader:
 
     def close(self) -> list[Visible]:
         """The rest, at the end of the worker's bytes."""
-        return self._visible(self._sse.close())
+        visible = self._visible(self._sse.close())
+        self._stop_looking_on(visible)
+        return visible
 
     @property
     def hits(self) -> list[SurfaceHit]:
@@ -91,7 +93,11 @@ class AnswerReader:
     @property
     def stopped_here(self) -> bool:
         """Every choice ended, some by us: the worker may be cancelled."""
-        return self.complete and any(choice.stopped for choice in self.choices)
+        return (
+            self.complete
+            and any(choice.stopped for choice in self.choices)
+            and not any(filtered.looks_on for filtered in self._filters)
+        )
 
     @property
     def disagrees(self) -> bool:
@@ -123,6 +129,7 @@ class AnswerReader:
                 break
             if payload == DONE:
                 self.done = True
+                self._stop_looking_on(visible)
                 break
             try:
                 events = decode_chunk(payload)
@@ -159,11 +166,28 @@ class AnswerReader:
         event: TextDelta | ReasoningDelta | ToolCallDelta | Finish,
         visible: list[Visible],
     ) -> None:
-        finished = choice.finish is not None
-        choice.feed(event, self._passed)
         filtered = self._filters[event.choice]
+        if choice.finish is not None:
+            if filtered.looks_on and isinstance(event, TextDelta):
+                filtered.look_on(event.text, visible)
+            return
+        choice.feed(event, self._passed)
         for passed in self._passed:
             filtered.feed(passed, visible)
         self._passed.clear()
-        if choice.finish is not None and not finished:
+        self._after(choice, filtered, visible)
+
+    @staticmethod
+    def _after(choice: ChoiceReader, filtered: ChoiceFilter, visible: list[Visible]) -> None:
+        """Where the choice has ended, so does its filter, in time."""
+        if choice.finish is None:
+            return
+        if choice.behind:
+            filtered.look_on(choice.behind, visible)
+        else:
             filtered.close(visible)
+
+    def _stop_looking_on(self, visible: list[Visible]) -> None:
+        for filtered in self._filters:
+            if filtered.looks_on:
+                filtered.close(visible)

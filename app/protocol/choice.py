@@ -59,6 +59,11 @@ class ChoiceReader:
         return "".join(self._thought or ())
 
     @property
+    def behind(self) -> str:
+        """What came from the client's stop sequence on, where that has ended the choice."""
+        return self._stop.behind if self._stop is not None else ""
+
+    @property
     def gate(self) -> CallGate:
         return self._gate
 

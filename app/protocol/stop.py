@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Text in, the text before the first stop sequence out. `matched` says that it came."""
+    """Text in, the text before the first stop sequence out. `matched` says that it came; `behind`
+    is what has come from there on."""
 
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = tuple(sequences)
         self._held = ""
         self.matched = False
+        self.behind = ""
 
     def feed(self, text: str) -> str:
         """What may be shown now; holds back only what may still become a stop sequence."""
@@ -27,8 +29,9 @@ class StopMatcher:
             if (at := text.find(sequence)) >= 0
         ]
         if found:
-            self.matched, self._held = True, ""
-            return text[: min(found)[1]]
+            _, at = min(found)
+            self.matched, self._held, self.behind = True, "", text[at:]
+            return text[:at]
         keep = max((_overlap(text, sequence) for sequence in self._sequences), default=0)
         shown, self._held = text[: len(text) - keep], text[len(text) - keep :]
         return shown

@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         if self.check_event(AliasEvent):
-            alias = self.get_event()  # type: ignore[no-untyped-call]
+            alias = self.get_event()  # type: ignore[no-untyped-call]  # the library's
             raise _error(alias.start_mark, "aliases are not allowed; write it out")
         return super().compose_node(parent, index)
 

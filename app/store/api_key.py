@@ -76,7 +76,7 @@ class KeyChanges(TypedDict, total=False):
     """What to change of a key: only what is named. Of the policy, too, only the fields that are
     named change, and null takes a limit away."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's way
 
     name: Name
     enabled: StrictBool

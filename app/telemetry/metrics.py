@@ -76,7 +76,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None, *, version: str = "") -> None:
         # The library would show the time of creation beside each series, which nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
         self._registry = CollectorRegistry() if registry is None else registry
         if not _several_processes():
             ProcessCollector(registry=self._registry)
@@ -163,7 +163,7 @@ class Metrics:
         """A request was refused for one of its tools."""
         self._series.tools_refused.inc()
 
-    def filter_hit(self, rule: str, action: str, surface: str) -> None:
+    def filter_hit(self, rule: str, action: str, surface: str, times: int = 1) -> None:
         """`surface`: prompt, answer, reasoning or arguments. The rules are an operator's, but those
         that come and go with many reloads are counted together."""
         key = (rule, action, surface)
@@ -172,7 +172,7 @@ class Metrics:
             if len(self._filter_hits) >= MAX_FILTER_SERIES:
                 key = (OTHER, action, surface)
             counter = self._filter_hits[key] = self._series.filter_hits.labels(*key)
-        counter.inc()
+        counter.inc(times)
 
     def domain_found(self, domain: Domain, action: str) -> None:
         """`action`: annotate, refuse, or count in a dry run."""
@@ -246,7 +246,7 @@ class Metrics:
         registry = self._registry
         if _several_processes():
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def _resolve_request(self, key: _RequestKey) -> "_RequestSeries":

@@ -31,7 +31,9 @@ _DECLARATIONS = """
 
 # Added by the tiny engine's environment.py: what the compiled half would have declared.
 if not _has_ops():
-    _declared = torch.library.Library("torchvision", "DEF")
+    from torch import library as _operators
+
+    _declared = _operators.Library("torchvision", "DEF")
     _declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """

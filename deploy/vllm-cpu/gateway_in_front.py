@@ -55,7 +55,7 @@ def wait_until_ready(engine: subprocess.Popen[bytes], url: str, log: Path) -> No
     deadline = time.monotonic() + READY_SECONDS
     while engine.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=POLL_SECONDS):  # noqa: S310
+            with urllib.request.urlopen(f"{url}/health", timeout=POLL_SECONDS):  # noqa: S310 - our own URL
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(POLL_SECONDS)

@@ -102,7 +102,7 @@ def train_tokenizer(rows: list[Transcript]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",  # noqa: S106 - a token, not a credential
-        pad_token="<|endoftext|>",  # noqa: S106
+        pad_token="<|endoftext|>",  # noqa: S106 - nor is this
         model_max_length=CONTEXT_TOKENS,
         clean_up_tokenization_spaces=False,
         chat_template=TEMPLATE,

@@ -26,7 +26,7 @@ def ask(client: OpenAI, **parameters: object) -> ChatCompletion:
     answer: ChatCompletion = client.chat.completions.create(
         model=MODEL,
         messages=[user(CAPITAL)],
-        **parameters,  # type: ignore[call-overload]
+        **parameters,  # type: ignore[call-overload]  # as a client may
     )
     return answer
 
@@ -87,12 +87,12 @@ def test_a_sealed_thought_reaches_the_rendered_prompt_again(
         bare = {name: value for name, value in turn.items() if name != "reasoning_details"}
         with_seal = client.chat.completions.create(
             model=MODEL,
-            messages=[user(WEATHER), turn, result],  # type: ignore[list-item]
+            messages=[user(WEATHER), turn, result],  # type: ignore[list-item]  # not in the SDK's types
             tools=[WEATHER_TOOL],
         )
         without = client.chat.completions.create(
             model=MODEL,
-            messages=[user(WEATHER), bare, result],  # type: ignore[list-item]
+            messages=[user(WEATHER), bare, result],  # type: ignore[list-item]  # not in the SDK's types
             tools=[WEATHER_TOOL],
         )
 
@@ -102,8 +102,8 @@ def test_a_sealed_thought_reaches_the_rendered_prompt_again(
     thought = sealer.open(detail["data"], tenant="default", model=MODEL_ID, now=asked.created)
     assert "Oslo" in thought
     turn_with_thought = bare | {"reasoning": thought, "reasoning_content": thought}
-    tokens, prompt = engine.render([user(WEATHER), turn_with_thought, result], [WEATHER_TOOL])  # type: ignore[list-item]
-    tokens_without, prompt_without = engine.render([user(WEATHER), bare, result], [WEATHER_TOOL])  # type: ignore[list-item]
+    tokens, prompt = engine.render([user(WEATHER), turn_with_thought, result], [WEATHER_TOOL])  # type: ignore[list-item]  # not in the SDK's types
+    tokens_without, prompt_without = engine.render([user(WEATHER), bare, result], [WEATHER_TOOL])  # type: ignore[list-item]  # not in the SDK's types
 
     assert thought.strip() in prompt
     assert thought.strip() not in prompt_without

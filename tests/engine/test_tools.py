@@ -31,7 +31,7 @@ def test_tool_is_called_and_its_result_answered(client: OpenAI) -> None:
     assert json.loads(call.function.arguments) == {"city": "Oslo"}
 
     # The way that every SDK user does it: the message itself, then the tool's result.
-    turn: ChatCompletionMessageParam = message  # type: ignore[assignment]
+    turn: ChatCompletionMessageParam = message  # type: ignore[assignment]  # sent back as it came
     answered = client.chat.completions.create(
         model=MODEL,
         messages=[

@@ -42,7 +42,7 @@ def own(tmp_path: Path) -> Path:
 
 def run(*arguments: str | Path, **options: object) -> Result:
     """`gateway rules ...`, with no database, no workers and no settings."""
-    result = CliRunner().invoke(rules, [str(argument) for argument in arguments], **options)  # type: ignore[arg-type]
+    result = CliRunner().invoke(rules, [str(argument) for argument in arguments], **options)  # type: ignore[arg-type]  # click's own
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

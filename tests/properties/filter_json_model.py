@@ -16,7 +16,7 @@ class Number(str):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Number) and Decimal(self) == Decimal(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as Python has it
 
 
 class Members(list[Any]):

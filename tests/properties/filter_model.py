@@ -13,8 +13,9 @@ from app.protocol.filters.rule import Action, Hit, Rule
 
 MOST_INVISIBLE = 32
 
-LOOK_ALIKES = dict(zip("асеорхуіѕАВЕКМНОРСТХ", "aceopxyisABEKMHOPCTX", strict=True)) | dict(  # noqa: RUF001
-    zip("οΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "oABEZHIKMNOPTYX", strict=True)  # noqa: RUF001
+# ruff: noqa: RUF001 - the letters are what this is about
+LOOK_ALIKES = dict(zip("асеорхуіѕАВЕКМНОРСТХ", "aceopxyisABEKMHOPCTX", strict=True)) | dict(
+    zip("οΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "oABEZHIKMNOPTYX", strict=True)
 )
 _ASCII = str.maketrans(LOOK_ALIKES)
 _ESCAPE = re.compile(

@@ -2,6 +2,7 @@
 
 import codecs
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -23,7 +24,9 @@ SHOWN_WHOLE = {LITERAL: "secret", EMAIL: "bob@ex.org", CARD: "4242 4242", PHRASE
 
 @pytest.mark.parametrize("disguise", DISGUISES, ids=lambda disguise: disguise.__name__)
 @pytest.mark.parametrize("of", SHOWN_WHOLE, ids=lambda rule: rule.id)
-def test_a_disguise_is_seen_through_wherever_it_is_cut(of: Rule, disguise) -> None:  # type: ignore[no-untyped-def]
+def test_a_disguise_is_seen_through_wherever_it_is_cut(
+    of: Rule, disguise: Callable[[str], str]
+) -> None:
     rules = FilterRules([(of, Action.MASK)])
     text = f"It is «{disguise(SHOWN_WHOLE[of])}», or so."
     for pieces in ([text], list(text), *every_two_pieces(text)):
@@ -34,7 +37,9 @@ def test_a_disguise_is_seen_through_wherever_it_is_cut(of: Rule, disguise) -> No
 @pytest.mark.parametrize(
     "around", ["{}", "{} is it", "it is {}", "the word is {}, ", "abc\n{}\n", '"{}"', "{}!"]
 )
-def test_what_is_encoded_is_seen_through_wherever_it_is_cut(encoded, around: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_encoded_is_seen_through_wherever_it_is_cut(
+    encoded: Callable[[str], str], around: str
+) -> None:
     rules = FilterRules([(LITERAL, Action.MASK), (EMAIL, Action.MASK)])
     for secret in ("secret", "bob@ex.org"):
         inner = encoded(around.format(secret))
@@ -63,7 +68,7 @@ def a_letter_a_line(text: str) -> str:
 @pytest.mark.parametrize(
     "disguise", [rot13, backwards, a_letter_a_line], ids=lambda disguise: disguise.__name__
 )
-def test_these_are_not_seen_through_and_stay_as_they_are(disguise) -> None:  # type: ignore[no-untyped-def]
+def test_these_are_not_seen_through_and_stay_as_they_are(disguise: Callable[[str], str]) -> None:
     """So the documentation says; a rule may be written for any of them."""
     rules = FilterRules([(LITERAL, Action.MASK), (PHRASE, Action.MASK)])
     for secret in ("secret", "red fox"):

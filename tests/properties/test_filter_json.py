@@ -1,6 +1,7 @@
 """Arguments of a tool call, filtered: JSON stays JSON, of the same shape, whatever it holds."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_flags_change_nothing(document: Any) -> None:
 
 
 @pytest.mark.parametrize("disguise", DISGUISES, ids=lambda disguise: disguise.__name__)
-def test_a_disguise_in_a_string_is_seen_through(disguise) -> None:  # type: ignore[no-untyped-def]
+def test_a_disguise_in_a_string_is_seen_through(disguise: Callable[[str], str]) -> None:
     shown, _ = filter_json(json.dumps({"a": [f"so {disguise('bob@ex.org')}"]}), FILTER)
     assert json.loads(shown) == {"a": ["so [email]"]}
 

@@ -177,7 +177,7 @@ def assert_refused(answer: bytes, status: int) -> None:
 @contextmanager
 def edge(**settings: object) -> Iterator[Edge]:
     """A server with these settings in a thread, on the production's event loop."""
-    chosen = Settings(**settings)  # type: ignore[arg-type]
+    chosen = Settings(**settings)  # type: ignore[arg-type]  # pydantic checks
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     started = threading.Event()
     parts: list[Edge] = []

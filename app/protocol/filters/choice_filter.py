@@ -130,6 +130,26 @@ class ChoiceFilter:
         self.flush(out)
         self._end_all(out)
 
+    @property
+    def looks_on(self) -> bool:
+        """What is held may be decided by what comes behind the choice's end."""
+        return any(stream.looks_on for stream in self._streams.values())
+
+    def look_on(self, behind: str, out: list[Visible]) -> None:
+        """The client's own stop sequence has ended the answer, and may have cut a match in two: of
+        the text that comes behind, nothing is shown."""
+        self.flush(out)
+        answer = self._streams.get((TextDelta, "text"))
+        if answer is None or self.blocked:
+            self.close(out)
+            return
+        rest = answer.look_on(behind)
+        self.blocked = answer.blocked
+        if rest:
+            out.append(TextDelta(self.choice, rest))
+        if not answer.looks_on:
+            self.close(out)
+
     def _end_all(self, out: list[Visible]) -> None:
         for (kind, name), stream in self._streams.items():
             self._end(kind, name, stream, out)

@@ -89,9 +89,9 @@ class FilterRules:
         self.enforced = RuleSet(entry for entry in ordered if entry[2] is not Action.FLAG)
         self.flagged = RuleSet(entry for entry in ordered if entry[2] is Action.FLAG)
         self.rules = tuple(rules)
-        # Each character of a match may be an escape, and behind each may stand invisible ones.
-        self.hold_characters = (self.enforced.bound + 1) * (
-            LONGEST_ESCAPE_CHARACTERS + MAX_INVISIBLE
+        # Each character of a match may be an escape, and behind each of its own invisible ones.
+        self.hold_characters = (
+            (self.enforced.bound + 1) * LONGEST_ESCAPE_CHARACTERS * (1 + MAX_INVISIBLE)
         )
 
     def __bool__(self) -> bool:

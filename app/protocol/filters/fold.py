@@ -24,7 +24,7 @@ _FLOOD = regex.compile(f"({_INVISIBLE_CLASS}{{{MAX_INVISIBLE}}}){_INVISIBLE_CLAS
 _LEADING = regex.compile(f"{_INVISIBLE_CLASS}*")
 
 # Letters that compatibility forms (NFKC) do not bring together: see Unicode TR 39.
-# ruff: noqa: RUF001  (the letters themselves are what this file is about)
+# ruff: noqa: RUF001 - the letters are what this is about
 _ALIKE = {
     **dict(zip("АВЕЅІЈКМНОРСТУХԌԚԜҮ", "ABESIJKMHOPCTYXGQWY", strict=True)),
     **dict(zip("аеорсухѕіјԁԛԝһӏԍүкмнтв", "aeopcyxsijdqwhlgykmhtb", strict=True)),

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from re import _parser as re_parser  # type: ignore[attr-defined]
+from re import _parser as re_parser  # type: ignore[attr-defined]  # see above
 from typing import Any
 
 import regex

@@ -29,6 +29,7 @@ class TextFilter:
         self._source = ""  # not gone out yet
         self._at = 0  # the place of its first character
         self._masked_to = 0  # a mask goes on up to here
+        self._limit: int | None = None  # the place behind which nothing is shown
         self._invisible_run = 0
         self._enforced = Reader(rules.enforced) if rules.enforced else None
         self._flagged = Reader(rules.flagged) if rules.flagged else None
@@ -55,6 +56,21 @@ class TextFilter:
             return self._feed(text)
         slices = range(0, len(text), SLICE_CHARACTERS)
         return "".join(self._feed(text[at : at + SLICE_CHARACTERS]) for at in slices)
+
+    @property
+    def looks_on(self) -> bool:
+        """Something before the limit is not decided."""
+        return self._limit is not None and self._at < self._limit and not self.blocked
+
+    def look_on(self, behind: str) -> str:
+        """Text that is not shown, and may complete a match in what is held."""
+        if self.blocked or self._enforced is None:
+            return ""
+        if self._limit is None:
+            self._limit = self._at + len(self._source)
+        self._source += behind
+        self._enforced.read(behind)
+        return self._release(self._enforced, final=False)
 
     def close(self) -> str:
         """The rest; nothing is held any more."""
@@ -100,6 +116,9 @@ class TextFilter:
     def _release(self, reader: Reader, *, final: bool) -> str:
         found, decided = reader.decide(final=final)
         self._masked_to = max(self._masked_to, reader.hidden_to)
+        if self._limit is not None:
+            decided = min(decided, self._limit)
+            found = [one for one in found if one.hit.start < decided]
         if not found and self._masked_to <= self._at:
             return self._let_out(self._source, decided)
         shown = self._mask(found, decided)

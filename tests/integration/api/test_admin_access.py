@@ -20,7 +20,7 @@ from tests.integration.api.admin import KEYS, TOKEN, admin_app, client_of, creat
 async def test_without_the_token_nothing_is_done(app: FastAPI, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header.encode("latin-1")}
     async with client_of(app) as stranger:
-        response = await stranger.get(KEYS, headers=headers)  # type: ignore[arg-type]
+        response = await stranger.get(KEYS, headers=headers)  # type: ignore[arg-type]  # odd on purpose
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.json()["error"]["code"] == "invalid_api_key"

