@@ -95,8 +95,8 @@ def _add_filtered(meter: Meter, found: dict[str, Any]) -> None:
     ]
     if entries:
         found["filter"] = entries
-    if (more := sum(hit_counts(meter).values()) - len(entries)) > 0:
-        found["filter_more"] = more
+    if len(entries) == MAX_LISTED_HITS:
+        found["filter_more"] = hit_counts(meter).total() - len(entries)
     screened = meter.screened
     if screened is not None and screened.domains:
         found["domains"] = {

@@ -39,6 +39,7 @@ from pydantic import (
 from app.protocol.domains import Domain
 from app.protocol.filters.fold import fold
 from app.rules.strict_yaml import NotYaml, parse
+from app.store.policy import DomainAction
 
 MAX_PHRASES = 2_000  # of one rule
 MAX_PHRASE_CHARACTERS = 200  # far more than a name; a rule's bound limits them further
@@ -102,7 +103,6 @@ Examples = Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)]
 
 OutputAction = Annotated[Literal["mask", "block", "flag", "off"], BeforeValidator(_off)]
 InputAction = Annotated[Literal["mask", "refuse", "flag", "off"], BeforeValidator(_off)]
-DomainAction = Literal["allow", "annotate", "refuse"]
 
 
 class _Model(BaseModel):

@@ -13,7 +13,6 @@ from app.protocol.filters.pattern import PatternRefused, inspect, inspect_class
 from app.protocol.filters.rule import Action, Rule
 from app.protocol.filters.text_filter import TextFilter
 from app.rules.document import (
-    DomainAction,
     ProfileDocument,
     RuleDocument,
     RulesDocument,
@@ -21,6 +20,7 @@ from app.rules.document import (
 )
 from app.rules.phrases import phrase_patterns
 from app.rules.validators import VALIDATORS
+from app.store.policy import DomainAction
 
 MAX_RULES = 512  # of an operator, in all files: what a stream is searched for, at every token
 MAX_PHRASES = 4_000  # of an operator, in all files: some 30 s to compile, at worst

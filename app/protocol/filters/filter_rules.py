@@ -9,31 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import hyperscan
-import regex
 
+from app.protocol.filters.compiled import CompiledRule
 from app.protocol.filters.fold import MAX_INVISIBLE
-from app.protocol.filters.probe import DECIDED, Probe
+from app.protocol.filters.probe import Probe
 from app.protocol.filters.rule import Action, Rule
 
-# One escape, the longest: `&#0000000064;` and the like. See escapes.py.
-LONGEST_ESCAPE_CHARACTERS = 12
-
-
-_NEVER = r"(?!)"
-
-
-class CompiledRule:
-    """One rule. `undecided` finds the first place where a match may still begin."""
-
-    def __init__(self, order: int, rule: Rule, action: Action) -> None:
-        self.order = order
-        self.rule = rule
-        self.action = action
-        self.whole: regex.Pattern[str] = regex.compile(rule.pattern)
-        self.undecided: regex.Pattern[str] = regex.compile(f"(?>{rule.pattern}){DECIDED}{_NEVER}")
-        self.then: regex.Pattern[str] | None = (
-            regex.compile(f"(?:{rule.then})*+") if rule.then else None
-        )
+LONGEST_ESCAPE_CHARACTERS = 10  # `&#x10ffff;`: see views.py
 
 
 class RuleSet:
@@ -54,24 +36,27 @@ class RuleSet:
 
     @cached_property
     def probe(self) -> Probe:
-        return Probe([compiled.rule for compiled in self.rules])
+        return Probe(self.rules)
 
     @cached_property
     def narrow(self) -> Callable[[str], Sequence[CompiledRule]]:
         """Which rules may have a match in a long text: at least those that have one."""
         databases = [_database(self.rules, flags) for flags in (0, _UNICODE)]
+        always = [
+            dict.fromkeys(_read_otherwise(self.rules, is_ascii=flag)) for flag in (True, False)
+        ]
 
         def narrow(text: str) -> Sequence[CompiledRule]:
-            found: dict[int, None] = {}
+            kind = not text.isascii()
+            found = dict(always[kind])
             # A scratch space is for one scan at a time, and threads scan at once.
-            database = databases[not text.isascii()]
+            database = databases[kind]
             scratch = database.scratch.clone()
             database.scan(
                 text.encode("utf-8", "surrogatepass"),
                 match_event_handler=lambda index, *_: found.setdefault(index),
                 scratch=scratch,
             )
-            found |= dict.fromkeys(_read_otherwise(self.rules, is_ascii=text.isascii()))
             return [self.rules[index] for index in sorted(found)]
 
         return narrow

@@ -9,11 +9,8 @@ from collections.abc import Sequence
 
 import regex
 
+from app.protocol.filters.compiled import CompiledRule
 from app.protocol.filters.rule import BEYOND_ASCII, Rule
-
-# Behind an atomic match one character more has to come: then no longer match is possible. Where the
-# text ends before that, `partial=True` says so.
-DECIDED = r"[\s\S]"
 
 _ASCII = frozenset(map(chr, range(128)))
 # One negative look-behind at one class, and nothing in it that a class of `re` reads otherwise.
@@ -25,34 +22,19 @@ _INNERMOST = re.compile(r"\([^()]*\)")
 _WORD = re.compile(r"[A-Za-z]{2,12}[ ,.\n]")
 MAX_WORDS = 16_384  # remembered; some 2 MB
 
-Attempts = tuple["Attempt", ...]
-
-
-class Attempt:
-    """One rule, tried at one place."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.whole: regex.Pattern[str] = regex.compile(rule.pattern)
-        self.decided: regex.Pattern[str] = regex.compile(f"(?>{rule.pattern}){DECIDED}")
-        # Where nothing stands before, the negative look-behind that a pattern begins with holds.
-        # What another one says there, it need not say behind other text.
-        self._looks_back = "(?<" in rule.pattern[_prefix(rule.pattern) :]
-
-    def may_begin(self, text: str) -> bool:
-        return self._looks_back or self.whole.match(text, partial=True) is not None
+Attempts = tuple[CompiledRule, ...]
 
 
 class Probe:
     """Rules by the characters that they may begin with."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._starts = _starts(rules)
-        attempts = [(rule, Attempt(rule)) for rule in rules]
+    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+        self._starts = _starts([compiled.rule for compiled in rules])
         self._by_first: dict[str, Attempts] = {
             character: tuple(
-                attempt
-                for rule, attempt in attempts
-                if rule.firsts is None or character in rule.firsts
+                compiled
+                for compiled in rules
+                if compiled.rule.firsts is None or character in compiled.rule.firsts
             )
             for character in (*_ASCII, BEYOND_ASCII)
         }
@@ -90,16 +72,25 @@ class Probe:
         attempts = self._by_first[first]
         if len(two) < 2 or not two.isascii():
             return attempts
-        attempts = tuple(attempt for attempt in attempts if attempt.may_begin(two))
+        attempts = tuple(c for c in attempts if _may_begin(c, two))
         self._by_two[two] = attempts
         return attempts
 
     def _of_word(self, word: str) -> Attempts:
-        attempts = tuple(a for a in self._attempts(word[:2]) if a.may_begin(word))
+        attempts = tuple(c for c in self._attempts(word[:2]) if _may_begin(c, word))
         if len(self._words) >= MAX_WORDS:
             self._words.clear()
         self._words[word] = attempts
         return attempts
+
+
+def _may_begin(compiled: CompiledRule, text: str) -> bool:
+    """Whether a match may begin so. Where nothing stands before, the negative look-behind that a
+    pattern begins with holds; what another one says there, it need not say behind other text."""
+    pattern = compiled.rule.pattern
+    if "(?<" in pattern[_prefix(pattern) :]:
+        return True
+    return compiled.whole.match(text, partial=True) is not None
 
 
 def _prefix(pattern: str) -> int:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.protocol.filters.compiled import CompiledRule
 from app.protocol.filters.encoded import COUNTS, Encoded, Run, first_run
-from app.protocol.filters.filter_rules import CompiledRule, RuleSet
+from app.protocol.filters.filter_rules import RuleSet
 from app.protocol.filters.fold import fold
 from app.protocol.filters.rule import Action, Hit
 from app.protocol.filters.scanner import LONG_CHARACTERS, Match, scan

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.protocol.filters.filter_rules import CompiledRule, RuleSet
+from app.protocol.filters.compiled import CompiledRule
+from app.protocol.filters.filter_rules import RuleSet
 from app.protocol.filters.views import View
 
 # In a text this long it pays to ask first which rules may have a match in it at all.
