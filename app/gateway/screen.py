@@ -48,6 +48,8 @@ async def screen(
             code="filter_profile_missing",
             should_retry=False,
         ) from None
+    if not profile.prepared:  # once for each: the first request under it waits a second or two
+        await asyncio.to_thread(profile.prepare)
     actions = _domain_actions(principal, profile)
     if not (profile.input or actions):
         return Screened(request, profile)

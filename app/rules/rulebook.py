@@ -63,6 +63,15 @@ class Profile:
     domains: Mapping[Domain, DomainAction]
     dry_run: bool
 
+    @property
+    def prepared(self) -> bool:
+        return self.output.prepared and self.input.prepared
+
+    def prepare(self) -> None:
+        """Compiles what is compiled once: a second or two, and not for the event loop."""
+        self.output.prepare()
+        self.input.prepare()
+
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:

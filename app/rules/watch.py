@@ -1,14 +1,14 @@
 """The rulebook in use, read again when its files change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from app.rules.document import RulesRefused
 from app.rules.load import RuleFile, compile_files, read_files
-from app.rules.rulebook import Profile, Rulebook
+from app.rules.rulebook import Rulebook
 
 log = structlog.get_logger()
 
@@ -48,16 +48,13 @@ class RulebookWatch:
 
     async def prepare(self) -> None:
         """Compiles what the default profile needs, in a thread."""
-        await asyncio.to_thread(_prepare, (self.current.profile(self._default_profile),))
+        await asyncio.to_thread(self.current.profile(self._default_profile).prepare)
 
     async def run(self) -> None:
-        """Prepares the other profiles, then looks every `reload_seconds`, for ever; returns where
-        there is nothing to read.
+        """Looks every `reload_seconds`, for ever; returns where there is nothing to read.
 
         Files are compared by what they hold: a mounted volume may change them and keep the times.
         """
-        for profile in tuple(self.current.profiles.values()):
-            await asyncio.to_thread(_prepare, (profile,))
         while self._path is not None:
             await self._sleep(self._reload_seconds)
             await self._look(self._path)
@@ -76,7 +73,7 @@ class RulebookWatch:
         self._seen = files
         try:
             changed = await asyncio.to_thread(self._compiled, files, previous=self.current)
-            await asyncio.to_thread(_prepare, changed.profiles.values())
+            await asyncio.to_thread(changed.profile(self._default_profile).prepare)
         except RulesRefused as error:
             self._refused(error)
             return
@@ -100,9 +97,3 @@ class RulebookWatch:
     def _refused(self, error: RulesRefused) -> None:
         self._rules_reloaded(False)
         log.error("rules_refused", reason=str(error))
-
-
-def _prepare(profiles: Iterable[Profile]) -> None:
-    for profile in profiles:
-        profile.output.prepare()
-        profile.input.prepare()

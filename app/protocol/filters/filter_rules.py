@@ -29,6 +29,10 @@ class RuleSet:
     def __bool__(self) -> bool:
         return bool(self.rules)
 
+    @property
+    def prepared(self) -> bool:
+        return not self.rules or "narrow" in self.__dict__
+
     def prepare(self) -> None:
         """What is compiled once, of which a stream should not wait for a second or two."""
         if self.rules:
@@ -82,8 +86,12 @@ class FilterRules:
     def __bool__(self) -> bool:
         return bool(self.rules)
 
+    @property
+    def prepared(self) -> bool:
+        return self.enforced.prepared and self.flagged.prepared
+
     def prepare(self) -> None:
-        """Takes seconds, and is not for the event loop."""
+        """Takes a second or two, and is not for the event loop."""
         self.enforced.prepare()
         self.flagged.prepare()
 
