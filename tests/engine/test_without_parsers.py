@@ -82,7 +82,6 @@ def test_a_streamed_answer_without_parsers_holds_no_thought(
         chunks = list(stream)
 
     assert_no_thought(*chunks)
-    assert len(chunks) > 10  # as it is generated, not at the end
 
 
 def test_a_thought_cut_by_length_shows_nothing_without_parsers(
