@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml requirements/dev.lock
 run: $(STAMP) ## Start the gateway on 127.0.0.1:8080 (PORT=...) with all it needs
 	@exec $(BIN)/gateway dev --port $(PORT)
 
-test: $(STAMP) ## Run the tests, on a real Postgres and a real small model that they start themselves
+test: $(STAMP) ## Run the tests, on a real Postgres, a real Redis and a real small model, all started here
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
