@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api.admin import build_admin_router
+from app.api.admin import add_admin_routes
 from app.api.documentation import build_documentation_router
 from app.api.errors import add_error_handlers
 from app.api.openai import HotRoutes, add_openai_routes
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> GatewayApp:
     add_openai_routes(app)
     app.include_router(ops)
     app.include_router(build_documentation_router())
-    app.include_router(build_admin_router(settings))
+    add_admin_routes(app, settings)
     return app
 
 

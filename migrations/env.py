@@ -7,7 +7,7 @@ from app.store.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    transaction_per_migration=False,
+    transaction_per_migration=True,  # some build indexes outside of any
 )
 with context.begin_transaction():
     context.run_migrations()

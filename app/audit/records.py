@@ -52,6 +52,10 @@ class AuditOutcome:
     duration_seconds: float = 0.0
     # What was done to the request and its answer, and why: names and counts, no text of either.
     findings: dict[str, Any] = field(default_factory=dict)
+    # What was taken from the budgets of the key and of its tenant, and when, in wall-clock seconds
+    # since the epoch; None where nothing was.
+    charged_tokens: int | None = None
+    settled_at: float | None = None
 
 
 class AuditLog(Protocol):

@@ -18,7 +18,8 @@ MAX_RECORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One request. `outcome` and what follows it are None while it runs, or after a crash."""
+    """One request. `outcome` and what follows it are None while it runs, or after a crash;
+    `charged_tokens` and `settled_at` also where nothing was taken from a budget."""
 
     request_id: str
     received_at: datetime
@@ -46,6 +47,8 @@ class AuditRow:
     time_to_first_token_seconds: float | None
     duration_seconds: float | None
     findings: dict[str, Any]
+    charged_tokens: int | None
+    settled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Audit records into Postgres: a batch is one statement, whatever its size.
 
 The records travel as two JSON documents, made straight from the dataclasses: the database takes
-them apart, at a tenth of what it costs us to build a row of 26 values. The statement merges: intent
+them apart, at a tenth of what it costs us to build a row of 28 values. The statement merges: intent
 and outcome of a request become one row in whatever order and however often they arrive, so a batch
 whose fate is unknown is simply written again.
 """
@@ -130,7 +130,7 @@ INSERT INTO audit_records AS kept (
     client_ip, user_agent, client_request_id,
     outcome, status, error_code, finish_reason, worker, attempts,
     prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, usage_exact,
-    time_to_first_token_seconds, duration_seconds, findings
+    time_to_first_token_seconds, duration_seconds, findings, charged_tokens, settled_at
 )
 SELECT
     request_id,
@@ -143,7 +143,8 @@ SELECT
     (o.usage->>'prompt_tokens')::bigint, (o.usage->>'completion_tokens')::bigint,
     (o.usage->>'reasoning_tokens')::bigint, (o.usage->>'cached_tokens')::bigint,
     (o.usage->>'exact')::boolean,
-    o.time_to_first_token_seconds, o.duration_seconds, coalesce(o.findings, '{}')
+    o.time_to_first_token_seconds, o.duration_seconds, coalesce(o.findings, '{}'),
+    o.charged_tokens, to_timestamp(o.settled_at)
 FROM json_to_recordset($1::text::json) AS i (
     request_id text, received_at float8, route text, key_id text, tenant text, model text,
     stream boolean, body_bytes bigint, parameters jsonb, client_ip text, user_agent text,
@@ -152,7 +153,7 @@ FROM json_to_recordset($1::text::json) AS i (
 FULL JOIN json_to_recordset($2::text::json) AS o (
     request_id text, outcome text, status integer, error_code text, finish_reason text,
     worker text, attempts integer, usage json, time_to_first_token_seconds float8,
-    duration_seconds float8, findings jsonb
+    duration_seconds float8, findings jsonb, charged_tokens bigint, settled_at float8
 ) USING (request_id)
 ON CONFLICT (request_id) DO UPDATE SET
 """
@@ -164,7 +165,7 @@ _OF_INTENT = (
 _OF_OUTCOME = (
     "outcome", "status", "error_code", "finish_reason", "worker", "attempts", "prompt_tokens",
     "completion_tokens", "reasoning_tokens", "cached_tokens", "usage_exact",
-    "time_to_first_token_seconds", "duration_seconds",
+    "time_to_first_token_seconds", "duration_seconds", "charged_tokens", "settled_at",
 )  # fmt: skip
 
 _MERGE = _INSERT + ",\n".join(

@@ -7,8 +7,10 @@ from app.cli.audit import audit
 from app.cli.db import db
 from app.cli.dev import dev
 from app.cli.keys import keys
+from app.cli.plans import plans
 from app.cli.rules import rules
 from app.cli.serve import serve
+from app.cli.tenants import tenants
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -20,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (dev, serve, keys, audit, rules, db):
+for command in (dev, serve, keys, plans, tenants, audit, rules, db):
     main.add_command(command)

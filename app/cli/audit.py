@@ -118,8 +118,10 @@ def _cells(record: AuditRow) -> tuple[object, ...]:
 
 
 def _readable(record: AuditRow) -> dict[str, object]:
+    settled_at = record.settled_at
     return asdict(record) | {
         "received_at": _time(record.received_at),
+        "settled_at": None if settled_at is None else _time(settled_at),
         "parameters": json.dumps(record.parameters, sort_keys=True),
         "findings": json.dumps(record.findings, sort_keys=True),
     }
@@ -127,7 +129,12 @@ def _readable(record: AuditRow) -> dict[str, object]:
 
 def _as_json(record: AuditRow) -> str:
     # ASCII, so that no text of a client's can steer the terminal it is shown on.
-    return json.dumps(asdict(record) | {"received_at": record.received_at.isoformat()})
+    settled_at = record.settled_at
+    moments = {
+        "received_at": record.received_at.isoformat(),
+        "settled_at": None if settled_at is None else settled_at.isoformat(),
+    }
+    return json.dumps(asdict(record) | moments)
 
 
 def _time(moment: datetime) -> str:

@@ -1,5 +1,6 @@
-"""`gateway keys`: issue, list, show, revoke and rotate API keys."""
+"""`gateway keys`: issue, list, show, change, revoke and rotate API keys."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
@@ -10,16 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import on_database
 from app.cli.durations import duration
 from app.cli.errors import BadUsage
+from app.cli.json_option import as_json
+from app.cli.limit_options import unset_option
+from app.cli.moments import minute
 from app.cli.policy_options import PolicyOptions, policy_lines, policy_of, policy_options, reason
-from app.cli.table import fields, table
+from app.cli.table import fields, section, table
 from app.embedded.dev_secrets import dev_pepper
 from app.settings import Settings, SettingsError
-from app.store.api_key import DEFAULT_TENANT, KeyDraft, KeyRecord
-from app.store.key_records import MAX_GRACE_SECONDS, MAX_PAGE_KEYS, KeyRecords
+from app.store.api_key import DEFAULT_TENANT, KeyChanges, KeyDraft, KeyRecord
+from app.store.key_records import MAX_GRACE_SECONDS, KeyRecords
 from app.store.key_view import KeyView, issued_view, view
 from app.store.keys import IssuedKey, KeyStore
+from app.store.paging import MAX_PAGE_ROWS
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 STORE_IT_NOW = "Store the secret now: it is not shown again."
 
 
@@ -27,17 +31,25 @@ class DraftOptions(PolicyOptions):
     name: str
     tenant: str
     expires_in: timedelta | None
+    plan: str | None
+
+
+class ChangeOptions(PolicyOptions):
+    plan: str | None
+    no_plan: bool
+    unset: tuple[str, ...]
 
 
 @click.group()
 def keys() -> None:
-    """Issue, list, show, revoke and rotate API keys."""
+    """Issue, list, show, change, revoke and rotate API keys."""
 
 
 @keys.command("create")
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose key it is.")
 @click.option("--expires-in", type=duration(shortest=timedelta(seconds=1)), help="As in 12h, 30d.")
+@click.option("--plan", metavar="NAME", help="A plan, for what no option here says.")
 @policy_options
 @as_json
 def create_key(*, as_json: bool, **options: Unpack[DraftOptions]) -> None:
@@ -64,7 +76,7 @@ def list_keys(*, tenant: str | None, as_json: bool) -> None:
         for key in found:
             click.echo(key.model_dump_json())
     else:
-        head = ("ID", "NAME", "TENANT", "STATE", "CREATED", "EXPIRES", "SECRETS")
+        head = ("ID", "NAME", "TENANT", "PLAN", "STATE", "CREATED", "EXPIRES", "SECRETS")
         click.echo(table(head, (_row(key) for key in found)))
 
 
@@ -78,12 +90,23 @@ def show_key(key_id: str, *, as_json: bool) -> None:
         click.echo(key.model_dump_json())
         return
     click.echo(fields(_readable(key)))
-    click.echo("policy")
-    lines = policy_lines(key.policy)
-    for name, value in lines:
-        click.echo(f"  {name}: {value}")
-    if not lines:
-        click.echo("  as the gateway's settings say")
+    for line in _policy_sections(key):
+        click.echo(line)
+
+
+@keys.command("set")
+@click.argument("key_id", metavar="ID")
+@click.option("--plan", metavar="NAME", help="A plan, for what the key's own policy does not say.")
+@click.option("--no-plan", is_flag=True, help="Take the plan away.")
+@policy_options
+@unset_option
+@as_json
+def set_key(key_id: str, *, as_json: bool, **options: Unpack[ChangeOptions]) -> None:
+    """Change what is named of a key's own policy, and nothing else. It acts everywhere within
+    5 seconds."""
+    changes = _changes(options)
+    key = view(on_database(lambda engine, _: KeyRecords(engine).update(key_id, changes)))
+    click.echo(key.model_dump_json() if as_json else f"changed {key_id}")
 
 
 @keys.command("revoke")
@@ -121,12 +144,29 @@ def _draft(options: DraftOptions) -> KeyDraft:
         return KeyDraft(
             name=options["name"],
             tenant=options["tenant"],
+            plan=options["plan"],
             expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
             policy=policy,
         )
     except ValidationError as error:
         option = error.errors(include_url=False, include_input=False)[0]["loc"][0]
         raise BadUsage(f"--{option}: {reason(error)}") from None
+
+
+def _changes(options: ChangeOptions) -> KeyChanges:
+    changes: KeyChanges = {}
+    if options["plan"] is not None and options["no_plan"]:
+        raise BadUsage("--plan and --no-plan exclude each other")
+    if options["plan"] is not None or options["no_plan"]:
+        changes["plan"] = options["plan"]
+    policy = policy_of(options, options["unset"])
+    if policy.model_fields_set:
+        changes["policy"] = policy
+    if not changes:
+        raise BadUsage(
+            "nothing to change: give --plan, --no-plan, --unset or an option of a policy"
+        )
+    return changes
 
 
 def _store(engine: AsyncEngine, settings: Settings) -> KeyStore:
@@ -160,7 +200,7 @@ async def _all_keys(records: KeyRecords, tenant: str | None) -> list[KeyRecord]:
     has_more = True
     while has_more:
         after = found[-1].id if found else None
-        page = await records.page(tenant=tenant, after=after, limit=MAX_PAGE_KEYS)
+        page = await records.page(tenant=tenant, after=after, limit=MAX_PAGE_ROWS)
         found.extend(page.keys)
         has_more = page.has_more
     return found
@@ -175,7 +215,8 @@ def _print_issued(issued: IssuedKey, *, as_json: bool) -> None:
         ("id", shown.id),
         ("name", shown.name),
         ("tenant", shown.tenant),
-        ("expires", _day(shown.expires_at) or "never"),
+        *([] if shown.plan is None else [("plan", shown.plan)]),
+        ("expires", minute(shown.expires_at) or "never"),
         ("secret", shown.secret),
     ]
     click.echo(fields(rows))
@@ -187,22 +228,33 @@ def _readable(key: KeyView) -> list[tuple[str, object]]:
         ("id", key.id),
         ("name", key.name),
         ("tenant", key.tenant),
+        ("plan", key.plan),
         ("state", _state(key)),
-        ("created", _day(key.created_at)),
-        ("expires", _day(key.expires_at) or "never"),
+        ("created", minute(key.created_at)),
+        ("expires", minute(key.expires_at) or "never"),
     ]
     if key.revoked_at is not None:
-        rows.append(("revoked", _day(key.revoked_at)))
+        rows.append(("revoked", minute(key.revoked_at)))
     for secret in key.secrets:
-        end = _day(secret.expires_at)
+        end = minute(secret.expires_at)
         rows.append(("secret", secret.hint if end is None else f"{secret.hint} until {end}"))
     return rows
 
 
+def _policy_sections(key: KeyView) -> Iterator[str]:
+    """The key's own policy, and what comes of it together with its plan."""
+    if key.plan is None:
+        yield section("policy", policy_lines(key.policy), empty="as the gateway's settings say")
+        return
+    yield section("policy", policy_lines(key.policy), empty="as the plan says")
+    effective = policy_lines(key.effective_policy)
+    yield section("effective policy", effective, empty="as the gateway's settings say")
+
+
 def _row(key: KeyView) -> tuple[object, ...]:
     hints = " ".join(secret.hint for secret in key.secrets)
-    created, expires = _day(key.created_at), _day(key.expires_at)
-    return key.id, key.name, key.tenant, _state(key), created, expires, hints
+    created, expires = minute(key.created_at), minute(key.expires_at)
+    return key.id, key.name, key.tenant, key.plan, _state(key), created, expires, hints
 
 
 def _state(key: KeyView) -> str:
@@ -211,9 +263,3 @@ def _state(key: KeyView) -> str:
     if key.expires_at is not None and key.expires_at <= datetime.now(UTC).timestamp():
         return "expired"
     return "enabled" if key.enabled else "disabled"
-
-
-def _day(seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")

@@ -1,20 +1,30 @@
-"""A key's policy at the terminal: the options that make one, and its fields as lines."""
+"""A policy at the terminal, of a key or a plan: the options that make one, and its fields as
+lines."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from app.cli.errors import BadUsage
+from app.cli.limit_options import (
+    LIMIT_DECORATORS,
+    LIMIT_NAMES,
+    LimitOptions,
+    given_limits,
+    option_of,
+    with_unset,
+)
 from app.protocol.domains import Domain
 from app.store.policy import (
     AllowedTool,
     AllowedTools,
     DomainAction,
     EngineParameter,
+    Limits,
     Policy,
     Reasoning,
 )
@@ -24,10 +34,7 @@ MAX_TOOLS_FILE_BYTES = 1024 * 1024  # far more than MAX_TOOL_RULES and their pat
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class PolicyOptions(TypedDict):
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
+class PolicyOptions(LimitOptions):
     max_output_tokens: int | None
     model: tuple[str, ...]
     reasoning: Literal["hidden", "visible", "sealed"] | None
@@ -38,6 +45,7 @@ class PolicyOptions(TypedDict):
     salvage_tokens: int | None
     max_messages: int | None
     max_prompt_characters: int | None
+    max_cold_prefill_tokens: int | None
     cold_sampling: Literal["raise", "refuse", "pass"] | None
     engine_parameter: tuple[EngineParameter, ...]
     tool: tuple[str, ...]
@@ -47,19 +55,15 @@ class PolicyOptions(TypedDict):
 
 
 # Where an option's name is not that of the policy's field.
-_OPTIONS = {
+_NAMES = LIMIT_NAMES | {
     "models": "model",
-    "requests_per_minute": "rpm",
-    "tokens_per_minute": "tpm",
-    "engine_parameters": "engine-parameter",
+    "engine_parameters": "engine_parameter",
     "tools": "tool",
     "domains": "domain",
 }
 
 _DECORATORS = (
-    click.option("--rpm", type=int, help="Requests a minute."),
-    click.option("--tpm", type=int, help="Tokens a minute, of prompts and answers."),
-    click.option("--concurrency", type=int, help="Requests at a time."),
+    *LIMIT_DECORATORS,
     click.option("--max-output-tokens", type=int, help="Longest answer, with its thought."),
     click.option(
         "--model", multiple=True, help="A model it may use; give more than one if need be."
@@ -93,6 +97,11 @@ _DECORATORS = (
     ),
     click.option("--max-messages", type=int, help="Messages in one prompt."),
     click.option("--max-prompt-characters", type=int, help="Longest prompt, with its tools."),
+    click.option(
+        "--max-cold-prefill-tokens",
+        type=int,
+        help="Most of a prompt that a worker may have to read anew.",
+    ),
     click.option(
         "--cold-sampling",
         type=click.Choice(["raise", "refuse", "pass"]),
@@ -140,33 +149,44 @@ def policy_options(command: Command) -> Command:
     return command
 
 
-def policy_of(options: PolicyOptions) -> Policy:
-    """Raises BadUsage, naming the option at fault and what in it is wrong."""
+def policy_of(options: PolicyOptions, unset: Sequence[str] = ()) -> Policy:
+    """With the options that were given and None for what `unset` names: no other field is marked as
+    set. Raises BadUsage, naming the option at fault and what in it is wrong."""
     path = options["tools_file"]
     tools: list[object] = [{"name": glob} for glob in options["tool"]]
     if path is not None:
         tools += _tools_in(path)
-    values = {
+    values: dict[str, Any] = {
         "models": options["model"] or None,
-        "requests_per_minute": options["rpm"],
-        "tokens_per_minute": options["tpm"],
         "engine_parameters": options["engine_parameter"] or None,
         "tools": tools if options["tool"] or path is not None else None,
         "domains": _domains_in(options["domain"]) or None,
     }
-    for name in Policy.model_fields.keys() - values.keys():
+    for name in Policy.model_fields.keys() - Limits.model_fields.keys() - values.keys():
         values[name] = options[name]  # type: ignore[literal-required]  # the rest has its name
+    given = {name: value for name, value in values.items() if value is not None}
+    given |= given_limits(options)
     try:
-        return Policy.model_validate(values)
+        return Policy.model_validate(with_unset(given, unset, Policy.model_fields, _NAMES))
     except ValidationError as error:
         name, *rest = _first(error)["loc"]
-        option = _OPTIONS.get(str(name), str(name).replace("_", "-"))
+        option = option_of(str(name), _NAMES)
         if name == "tools" and not rest and path is not None:
-            option = "tools-file"
-        raise BadUsage(f"--{option}: {reason(error)}") from None
+            option = "--tools-file"
+        raise BadUsage(f"{option}: {reason(error)}") from None
 
 
-def policy_lines(policy: Policy) -> list[tuple[str, object]]:
+def limits_of(options: LimitOptions, unset: Sequence[str] = ()) -> Limits:
+    """The same of limits alone."""
+    changes = with_unset(given_limits(options), unset, Limits.model_fields, LIMIT_NAMES)
+    try:
+        return Limits.model_validate(changes)
+    except ValidationError as error:
+        option = option_of(str(_first(error)["loc"][0]), LIMIT_NAMES)
+        raise BadUsage(f"{option}: {reason(error)}") from None
+
+
+def policy_lines(policy: Limits) -> list[tuple[str, object]]:
     """Name and value of each field that is set."""
     shown = policy.model_dump(mode="json", exclude_defaults=True)
     return [

@@ -20,6 +20,12 @@ def fields(values: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in cells)
 
 
+def section(title: str, lines: Iterable[tuple[str, object]], *, empty: str) -> str:
+    """The title, and below it `name: value` for each, indented; or `empty` where there is none."""
+    shown = [f"  {name}: {value}" for name, value in lines] or [f"  {empty}"]
+    return "\n".join([title, *shown])
+
+
 def _cell(value: object) -> str:
     # Clients choose some of these texts: none of them may move the cursor or forge a line.
     text = "-" if value is None else str(value)

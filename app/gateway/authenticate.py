@@ -11,4 +11,4 @@ async def authenticate(credential: str, keys: KeyStore) -> Principal:
     key = await keys.authenticate(credential)
     if key is None:
         raise Unauthenticated("Incorrect API key provided.")
-    return Principal(key.id, key.tenant, key.name, key.policy)
+    return Principal(key.id, key.tenant, key.name, key.policy, key.tenant_limits)

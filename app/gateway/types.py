@@ -17,7 +17,7 @@ from app.protocol.filters.rule import Action, Hit
 from app.protocol.request import ChatRequest, Json
 from app.protocol.rules import AnswerRules
 from app.rules.rulebook import Profile
-from app.store.policy import DomainAction, Policy
+from app.store.policy import NO_LIMITS, DomainAction, Limits, Policy
 
 # Of a request, one by one: a prompt of megabytes may have hundreds of thousands.
 MAX_LISTED_HITS = 256
@@ -25,12 +25,14 @@ MAX_LISTED_HITS = 256
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, once believed."""
+    """Who is calling, once believed. `policy` is the effective one: the key's own over its plan's.
+    `tenant_limits` bound all keys of the tenant together."""
 
     key_id: str
     tenant: str
     name: str
     policy: Policy
+    tenant_limits: Limits = NO_LIMITS
 
 
 class Rescue(StrEnum):

@@ -1,7 +1,9 @@
 """What the database said about a digest, for a few seconds. No I/O, and the caller's clock."""
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from app.store.api_key import ApiKey
 
@@ -50,10 +52,18 @@ class KeyCache:
 
     def forget(self, key_id: str) -> None:
         """Drop the key's answers: it was changed through this process."""
-        stale = [
+        for digest in self._digests_of(lambda key: key.id == key_id):
+            del self._keys[digest]
+
+    def outdate(self, concerned: Callable[[ApiKey], bool]) -> None:
+        """Ask again about these keys: their plan or tenant was changed through this process. They
+        have still opened, so that a thousand of them are not taken for strangers."""
+        for digest in self._digests_of(concerned):
+            self._keys[digest] = replace(self._keys[digest], asked_at=-math.inf)
+
+    def _digests_of(self, concerned: Callable[[ApiKey], bool]) -> list[bytes]:
+        return [
             digest
             for digest, answer in self._keys.items()
-            if answer.key is not None and answer.key.id == key_id
+            if answer.key is not None and concerned(answer.key)
         ]
-        for digest in stale:
-            del self._keys[digest]

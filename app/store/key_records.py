@@ -7,40 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    Select,
-    delete,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import InternalError, InvalidRequest, NotFound
-from app.store.api_key import (
-    ApiKey,
-    KeyChanges,
-    KeyDraft,
-    KeyRecord,
-    SecretRecord,
-    policy_from_store,
-)
+from app.errors import InvalidRequest, NotFound
+from app.store.api_key import ApiKey, KeyChanges, KeyDraft, KeyRecord, SecretRecord
+from app.store.paging import PAGE_ROWS, newest_first, older_than
+from app.store.plan_records import hold_plan
 from app.store.policy import Policy
 from app.store.secrets import MintedSecret, mint_key_id
-from app.store.tables import api_key_secrets, api_keys
-from app.store.transaction import in_transaction
+from app.store.stored_policy import (
+    effective_policy,
+    limits_from_store,
+    merged_into,
+    policy_from_store,
+    values_to_store,
+)
+from app.store.tables import api_key_secrets, api_keys, plans, tenants
+from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
 
-UNAVAILABLE_CODE = "key_store_unavailable"
-PAGE_KEYS = 20  # OpenAI's default
-MAX_PAGE_KEYS = 100  # and its most
 MAX_GRACE_SECONDS = 30 * 24 * 3600.0  # a secret on its way out goes within a month
 
 Result = TypeVar("Result")
@@ -70,17 +55,27 @@ class KeyRecords:
         if not row.enabled or row.revoked_at is not None:
             return None
         ends = [end for end in (row.expires_at, row.secret_expires_at) if end is not None]
-        return ApiKey(row.id, row.tenant, row.name, _policy(row), min(ends, default=None))
+        return ApiKey(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            policy=effective_policy(*_policies(row)),
+            expires_at=min(ends, default=None),
+            plan=row.plan,
+            tenant_limits=limits_from_store(row.tenant_limits or {}, f"tenant {row.tenant}"),
+        )
 
     async def create(self, draft: KeyDraft, minted: MintedSecret) -> KeyRecord:
-        """Raises InvalidRequest for an expiry that is over already."""
+        """Raises InvalidRequest for an expiry that is over already, and for an unknown plan."""
         if draft.expires_at is not None and draft.expires_at <= datetime.now(UTC):
             raise InvalidRequest("The expiry lies in the past.", param="expires_at")
         key_id = mint_key_id()
 
         async def step(connection: AsyncConnection) -> KeyRecord:
             values = draft.model_dump(exclude={"policy"})
-            values["policy"] = draft.policy.model_dump(mode="json", exclude_none=True)
+            values["policy"] = values_to_store(draft.policy)
+            if draft.plan is not None:
+                await hold_plan(connection, draft.plan)
             await connection.execute(insert(api_keys).values(id=key_id, **values))
             await _add_secret(connection, key_id, minted)
             return await _get(connection, key_id)
@@ -91,31 +86,33 @@ class KeyRecords:
         return await self._run(lambda connection: _get(connection, key_id))
 
     async def page(
-        self, *, tenant: str | None = None, after: str | None = None, limit: int = PAGE_KEYS
+        self, *, tenant: str | None = None, after: str | None = None, limit: int = PAGE_ROWS
     ) -> KeyPage:
         """Keys older than the key `after`, newest first. Raises InvalidRequest if that is none."""
 
         async def step(connection: AsyncConnection) -> KeyPage:
-            wanted = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc())
+            wanted = newest_first(_keys(), api_keys.c.id)
             if tenant is not None:
                 wanted = wanted.where(api_keys.c.tenant == tenant)
             if after is not None:
-                wanted = wanted.where(await _older_than(connection, after))
+                what = "key with this id"
+                wanted = wanted.where(await older_than(connection, api_keys.c.id, after, what=what))
             rows = (await connection.execute(wanted.limit(limit + 1))).all()
             return KeyPage(await _with_secrets(connection, rows[:limit]), len(rows) > limit)
 
         return await self._run(step)
 
     async def update(self, key_id: str, changes: KeyChanges) -> KeyRecord:
-        """Raises InvalidRequest (`key_revoked`) for a revoked key."""
+        """Raises InvalidRequest for a revoked key (`key_revoked`), and for an unknown plan."""
         values: dict[str, Any] = dict(changes)
         if "policy" in changes:
-            patch = changes["policy"].model_dump(mode="json", exclude_unset=True)
-            # Merged by Postgres, so that two changes at once do not undo each other.
-            values["policy"] = api_keys.c.policy.concat(literal(patch, JSONB))
+            values["policy"] = merged_into(api_keys.c.policy, changes["policy"])
 
         async def step(connection: AsyncConnection) -> KeyRecord:
             await _lock_live(connection, key_id)
+            plan = changes.get("plan")
+            if plan is not None:
+                await hold_plan(connection, plan)
             if values:
                 await connection.execute(
                     update(api_keys).where(api_keys.c.id == key_id).values(**values)
@@ -159,15 +156,28 @@ class KeyRecords:
         return await self._run(step)
 
     async def _run(self, step: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
-        return await in_transaction(self._engine, step, code=UNAVAILABLE_CODE)
+        return await in_transaction(self._engine, step, code=KEY_STORE_UNAVAILABLE)
 
 
 def _by_digest(digest: bytes) -> Select[Any]:
     return (
-        select(api_keys, api_key_secrets.c.digest)
-        .add_columns(api_key_secrets.c.expires_at.label("secret_expires_at"))
+        select(
+            api_keys,
+            plans.c.policy.label("plan_policy"),
+            tenants.c.limits.label("tenant_limits"),
+            api_key_secrets.c.digest,
+            api_key_secrets.c.expires_at.label("secret_expires_at"),
+        )
         .join(api_key_secrets, api_key_secrets.c.key_id == api_keys.c.id)
+        .outerjoin(plans, plans.c.name == api_keys.c.plan)
+        .outerjoin(tenants, tenants.c.name == api_keys.c.tenant)
         .where(api_key_secrets.c.digest == digest)
+    )
+
+
+def _keys() -> Select[Any]:
+    return select(api_keys, plans.c.policy.label("plan_policy")).outerjoin(
+        plans, plans.c.name == api_keys.c.plan
     )
 
 
@@ -177,7 +187,7 @@ async def _first(connection: AsyncConnection, wanted: Select[Any]) -> Row[Any] |
 
 
 async def _get(connection: AsyncConnection, key_id: str) -> KeyRecord:
-    row = await _first(connection, select(api_keys).where(api_keys.c.id == key_id))
+    row = await _first(connection, _keys().where(api_keys.c.id == key_id))
     if row is None:
         raise _unknown(key_id)
     return (await _with_secrets(connection, [row]))[0]
@@ -190,15 +200,6 @@ async def _lock_live(connection: AsyncConnection, key_id: str) -> None:
         raise _unknown(key_id)
     if row.revoked_at is not None:
         raise InvalidRequest(f"The key {key_id} is revoked, for ever.", code="key_revoked")
-
-
-async def _older_than(connection: AsyncConnection, key_id: str) -> ColumnElement[bool]:
-    row = await _first(connection, select(api_keys.c.created_at).where(api_keys.c.id == key_id))
-    if row is None:
-        raise InvalidRequest("There is no key with this id.", param="after")
-    return tuple_(api_keys.c.created_at, api_keys.c.id) < tuple_(
-        literal(row.created_at, api_keys.c.created_at.type), literal(key_id)
-    )
 
 
 async def _add_secret(connection: AsyncConnection, key_id: str, minted: MintedSecret) -> None:
@@ -220,27 +221,32 @@ async def _with_secrets(
     secrets: dict[str, list[SecretRecord]] = defaultdict(list)
     for key_id, hint, created_at, expires_at in found:
         secrets[key_id].append(SecretRecord(hint, created_at, expires_at))
-    return tuple(
-        KeyRecord(
-            id=row.id,
-            tenant=row.tenant,
-            name=row.name,
-            enabled=row.enabled,
-            policy=_policy(row),
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-            secrets=tuple(secrets[row.id]),
-        )
-        for row in rows
+    return tuple(_record(row, tuple(secrets[row.id])) for row in rows)
+
+
+def _record(row: Row[Any], secrets: tuple[SecretRecord, ...]) -> KeyRecord:
+    own, plan = _policies(row)
+    return KeyRecord(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        enabled=row.enabled,
+        plan=row.plan,
+        policy=own,
+        effective_policy=effective_policy(own, plan),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        secrets=secrets,
     )
 
 
-def _policy(row: Row[Any]) -> Policy:
-    try:
-        return policy_from_store(row.policy)
-    except ValidationError:
-        raise InternalError(f"The policy of the key {row.id} cannot be read.") from None
+def _policies(row: Row[Any]) -> tuple[Policy, Policy | None]:
+    """The key's own, and its plan's if it has one."""
+    own = policy_from_store(row.policy, f"key {row.id}")
+    if row.plan is None:
+        return own, None
+    return own, policy_from_store(row.plan_policy, f"plan {row.plan}")
 
 
 def _unknown(key_id: str) -> NotFound:

@@ -4,7 +4,7 @@ secret only once. Times are Unix seconds, as in OpenAI's own objects."""
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.store.api_key import KeyRecord
 from app.store.keys import IssuedKey
@@ -23,7 +23,9 @@ class KeyView(BaseModel):
     name: str
     tenant: str
     enabled: bool
-    policy: Policy
+    plan: str | None
+    policy: Policy = Field(description="The key's own.")
+    effective_policy: Policy = Field(description="The key's own over its plan's.")
     created_at: int
     expires_at: int | None
     revoked_at: int | None
@@ -56,7 +58,9 @@ def view(key: KeyRecord) -> KeyView:
         name=key.name,
         tenant=key.tenant,
         enabled=key.enabled,
+        plan=key.plan,
         policy=key.policy,
+        effective_policy=key.effective_policy,
         created_at=int(key.created_at.timestamp()),
         expires_at=_seconds(key.expires_at),
         revoked_at=_seconds(key.revoked_at),

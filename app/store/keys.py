@@ -11,10 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.api_key import ApiKey, KeyChanges, KeyDraft, KeyRecord
 from app.store.key_cache import Answer, KeyCache
-from app.store.key_records import UNAVAILABLE_CODE, KeyRecords
+from app.store.key_records import KeyRecords
+from app.store.plan import PlanChanges, PlanRecord
+from app.store.plan_records import PlanRecords
 from app.store.secrets import digest_of, is_well_formed, mint_secret
 from app.store.shared_lookups import SharedLookups
-from app.store.transaction import DatabaseUnavailable
+from app.store.tenant import TenantChanges, TenantRecord
+from app.store.tenant_records import TenantRecords
+from app.store.transaction import KEY_STORE_UNAVAILABLE, DatabaseUnavailable
 
 __all__ = ["ApiKey", "IssuedKey", "KeyStore"]
 
@@ -38,8 +42,9 @@ def utc_now() -> datetime:
 
 class KeyStore:
     """Answers are cached by the full digest for `cache_seconds`, counted from when the database
-    was asked: what is revoked anywhere stops working everywhere within that. What is changed
-    through this store stops working here at once.
+    was asked: what is revoked anywhere stops working everywhere within that, and a plan or a
+    tenant that is changed anywhere acts everywhere. What is changed through this store acts here
+    at once.
     """
 
     def __init__(
@@ -53,11 +58,16 @@ class KeyStore:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.records = KeyRecords(engine)
+        self.plans = PlanRecords(engine)
+        self.tenants = TenantRecords(engine)
         self._pepper = pepper
         self._clock = clock
         self._now = now
         self._cache = KeyCache(seconds=cache_seconds, entries=cache_entries)
-        self._lookups: SharedLookups[bytes, ApiKey | None] = SharedLookups(
+        # So often was something changed through this store: what was asked before is not joined,
+        # and what is answered after that is not kept.
+        self._changes = 0
+        self._lookups: SharedLookups[tuple[bytes, int], ApiKey | None] = SharedLookups(
             max_age_seconds=cache_seconds, clock=clock
         )
         self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
@@ -74,21 +84,27 @@ class KeyStore:
             return None
         return key
 
+    def has_opened(self, secret: str) -> bool:
+        """Whether this process has seen the secret open a key, however long ago, and not fail
+        since. Asks nobody."""
+        return self._cache.has_opened(digest_of(secret, self._pepper))
+
     async def create(self, draft: KeyDraft) -> IssuedKey:
-        """Raises InvalidRequest for an expiry that is over already."""
+        """Raises InvalidRequest for an expiry that is over already, and for an unknown plan."""
         minted = mint_secret(self._pepper)
         return IssuedKey(await self.records.create(draft, minted), minted.secret)
 
     async def update(self, key_id: str, changes: KeyChanges) -> KeyRecord:
-        """Raises NotFound, and InvalidRequest (`key_revoked`) for a revoked key."""
+        """Raises NotFound, and InvalidRequest for a revoked key (`key_revoked`) and for an unknown
+        plan."""
         key = await self.records.update(key_id, changes)
-        self._cache.forget(key_id)
+        self._forget(key_id)
         return key
 
     async def revoke(self, key_id: str) -> KeyRecord:
         """For ever, with all of its secrets. Raises NotFound."""
         key = await self.records.revoke(key_id)
-        self._cache.forget(key_id)
+        self._forget(key_id)
         return key
 
     async def rotate(
@@ -98,14 +114,38 @@ class KeyStore:
         InvalidRequest (`key_revoked`) for a revoked key."""
         minted = mint_secret(self._pepper)
         key = await self.records.rotate(key_id, minted, grace_seconds=grace_seconds)
-        self._cache.forget(key_id)
+        self._forget(key_id)
         return IssuedKey(key, minted.secret)
 
+    async def update_plan(self, name: str, changes: PlanChanges) -> PlanRecord:
+        """Raises NotFound."""
+        plan = await self.plans.update(name, changes)
+        self._outdate(lambda key: key.plan == name)
+        return plan
+
+    async def update_tenant(self, name: str, changes: TenantChanges) -> TenantRecord:
+        tenant = await self.tenants.update(name, changes)
+        self._outdate(lambda key: key.tenant == name)
+        return tenant
+
+    async def delete_tenant(self, name: str) -> None:
+        """Its limits go, its keys stay. Raises NotFound where it has no limits of its own."""
+        await self.tenants.delete(name)
+        self._outdate(lambda key: key.tenant == name)
+
+    def _forget(self, key_id: str) -> None:
+        self._changes += 1
+        self._cache.forget(key_id)
+
+    def _outdate(self, concerned: Callable[[ApiKey], bool]) -> None:
+        self._changes += 1
+        self._cache.outdate(concerned)
+
     async def _look_up(self, digest: bytes) -> ApiKey | None:
-        return await self._lookups.run(digest, lambda: self._ask(digest))
+        return await self._lookups.run((digest, self._changes), lambda: self._ask(digest))
 
     async def _ask(self, digest: bytes) -> ApiKey | None:
-        known = self._cache.has_opened(digest)
+        known, changes = self._cache.has_opened(digest), self._changes
         lane = contextlib.nullcontext() if known else self._strangers
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), lane:
@@ -113,6 +153,7 @@ class KeyStore:
                 key = await self.records.find(digest)
         except TimeoutError:
             reason = f"no answer within {LOOKUP_SECONDS:g} s"
-            raise DatabaseUnavailable(reason, code=UNAVAILABLE_CODE) from None
-        self._cache.put(digest, Answer(key, asked_at))
+            raise DatabaseUnavailable(reason, code=KEY_STORE_UNAVAILABLE) from None
+        if changes == self._changes:
+            self._cache.put(digest, Answer(key, asked_at))
         return key

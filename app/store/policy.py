@@ -1,4 +1,4 @@
-"""What a key may do, as it is stored beside the key."""
+"""What a key may do, as it is stored beside the key, its plan and its tenant."""
 
 import re
 import warnings
@@ -106,16 +106,28 @@ AllowedTools = Annotated[
 ]
 
 
-class Policy(BaseModel):
-    """None means "as the gateway's settings say", for limits "none", for lists "all"."""
+class Limits(BaseModel):
+    """How much may be asked for, by a key or by all keys of a tenant together; None: no limit.
+    Tokens are those of prompts and answers. Budgets are spent in days and months of UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[Text, ...] | None = None
-    max_output_tokens: Limit | None = None
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
     concurrency: Limit | None = None
+    tokens_per_day: Limit | None = None
+    tokens_per_month: Limit | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class Policy(Limits):
+    """None means "as the gateway's settings say", for limits "none", for lists "all"; of a key that
+    has a plan, "as the plan says"."""
+
+    models: tuple[Text, ...] | None = None
+    max_output_tokens: Limit | None = None
 
     # -- the thought
     reasoning: Reasoning | None = None  # None: hidden
@@ -129,6 +141,8 @@ class Policy(BaseModel):
     # -- what may be asked
     max_messages: Limit | None = None
     max_prompt_characters: Limit | None = None  # of all messages, tools and formats
+    # A prompt that a worker would have to read anew, but for what its prefix cache holds.
+    max_cold_prefill_tokens: Limit | None = None
     cold_sampling: Literal["raise", "refuse", "pass"] | None = None  # None: raise
     engine_parameters: tuple[EngineParameter, ...] | None = None
     tools: AllowedTools | None = None

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -23,6 +24,25 @@ metadata = MetaData(
         "fk": "%(table_name)s_%(column_0_name)s_fkey",
         "ix": "%(table_name)s_%(column_0_name)s_idx",
     }
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("policy", JSONB, nullable=False, server_default="{}"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Those that have limits of their own: a tenant exists by its keys, with a row here or without.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("limits", JSONB, nullable=False, server_default="{}"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 api_keys = Table(
@@ -36,6 +56,8 @@ api_keys = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+    # What the key's own policy leaves open.
+    Column("plan", String(64), ForeignKey("plans.name", ondelete="RESTRICT"), index=True),
 )
 
 # A key has one secret, and two while a rotation's grace period runs.
@@ -85,6 +107,20 @@ audit_records = Table(
     Column("time_to_first_token_seconds", Double),
     Column("duration_seconds", Double),
     Column("findings", JSONB, nullable=False, server_default="{}"),
+    # What was taken from the budgets, and when: null where nothing was.
+    Column("charged_tokens", BigInteger),
+    Column("settled_at", DateTime(timezone=True)),
     Index("audit_records_received_at_idx", "received_at", postgresql_using="brin"),
     Index("audit_records_key_id_received_at_idx", "key_id", "received_at"),
+    # For sums of a day or a month, from the index alone.
+    *(
+        Index(
+            f"audit_records_{subject}_settled_at_idx",
+            subject,
+            "settled_at",
+            postgresql_include=["charged_tokens"],
+            postgresql_where=text("settled_at IS NOT NULL"),
+        )
+        for subject in ("key_id", "tenant")
+    ),
 )

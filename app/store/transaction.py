@@ -11,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.errors import Unavailable
 
 RETRY_AFTER_SECONDS = 2.0  # a failover takes longer, and SDKs back off by themselves
+KEY_STORE_UNAVAILABLE = (
+    "key_store_unavailable"  # the code where keys, plans or tenants are asked for
+)
 
 Result = TypeVar("Result")
 

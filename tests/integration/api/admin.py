@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.api.admin import build_admin_router
+from app.api.admin import add_admin_routes
 from app.api.errors import add_error_handlers
 from app.settings import Settings
 from app.store.keys import KeyStore
@@ -20,7 +20,7 @@ def admin_app(keys: KeyStore | None, settings: Settings) -> FastAPI:
     app = FastAPI()
     app.state.gateway = SimpleNamespace(keys=keys)
     add_error_handlers(app)
-    app.include_router(build_admin_router(settings))
+    add_admin_routes(app, settings)
     return app
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.api.admin import MAX_BODY_BYTES
+from app.api.admin_guard import MAX_BODY_BYTES
 from app.store.keys import KeyStore
 from app.store.policy import Policy
 from app.store.secrets import digest_of
@@ -77,6 +77,9 @@ POLICY = {
     "requests_per_minute": 60,
     "tokens_per_minute": 1000,
     "concurrency": 4,
+    "tokens_per_day": 10_000,
+    "tokens_per_month": 100_000,
+    "max_cold_prefill_tokens": 50_000,
     "reasoning": "visible",
     "reasoning_content": True,
     "unreadable_reasoning": "refuse",

@@ -73,7 +73,7 @@ async def test_a_flood_from_one_address_is_stopped_before_its_token_is_looked_at
         refused = await flood.post(KEYS, json={"name": "x"}, headers=right)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
-    assert refused.headers["retry-after"] == "60"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
     async with client_of(app, "2001:db8:0:0:ffff::2") as neighbour:
         assert (await neighbour.get(KEYS, headers=right)).status_code == 429
     async with client_of(app, "2001:db8:0:1::1") as other:

@@ -20,6 +20,7 @@ from app.store.tables import audit_records
 from app.telemetry.metrics import Metrics
 
 RECEIVED_AT = 1_700_000_000.25
+SETTLED_AT = 1_700_000_002.123457  # microseconds decide on which side of a bound it lies
 DEADLINE_SECONDS = 20.0
 
 INTENT = AuditIntent(
@@ -50,6 +51,8 @@ OUTCOME = AuditOutcome(
         "hidden": {Hidden.IN_ANSWER: 2},
         "refused_calls": [{"name": "rm", "reason": CallRefusal.NOT_ALLOWED}],
     },
+    charged_tokens=27,
+    settled_at=SETTLED_AT,
 )
 OF_INTENT: dict[str, Any] = {
     "received_at": datetime.fromtimestamp(RECEIVED_AT, UTC),
@@ -82,6 +85,8 @@ OF_OUTCOME: dict[str, Any] = {
         "hidden": {"in_answer": 2},
         "refused_calls": [{"name": "rm", "reason": "not_allowed"}],
     },
+    "charged_tokens": 27,
+    "settled_at": datetime.fromtimestamp(SETTLED_AT, UTC),
 }
 NO_OUTCOME = dict.fromkeys(OF_OUTCOME) | {"findings": {}}
 WHOLE = {"request_id": "req_1", **OF_INTENT, **OF_OUTCOME}

@@ -62,6 +62,8 @@ async def test_a_record_comes_back_whole(engine: AsyncEngine) -> None:
         user_agent="agent\x1b[31m",
         prompt_tokens=12,
         time_to_first_token_seconds=0.25,
+        charged_tokens=9,
+        settled_at=NOW,
     )
     found = await find_audit_record(engine, "whole")
     assert found is not None
@@ -71,6 +73,7 @@ async def test_a_record_comes_back_whole(engine: AsyncEngine) -> None:
     assert found.user_agent == "agent\x1b[31m"
     assert (found.prompt_tokens, found.completion_tokens) == (12, None)
     assert found.time_to_first_token_seconds == 0.25
+    assert (found.charged_tokens, found.settled_at) == (9, NOW)
 
 
 async def test_an_unknown_request_is_none(engine: AsyncEngine) -> None:

@@ -24,7 +24,8 @@ def seeded(database_url: str) -> str:
         {"request_id": "req_done", "outcome": "completed", "status": 200, "minutes": 1}
         | {"prompt_tokens": 12, "completion_tokens": 34, "duration_seconds": 1.5}
         | {"user_agent": "evil\x1b[2J\nagent", "parameters": {"temperature": 0.6}}
-        | {"findings": {"stopped": "loop_in_thought", "hidden": {"markup": 2}}},
+        | {"findings": {"stopped": "loop_in_thought", "hidden": {"markup": 2}}}
+        | {"charged_tokens": 40, "settled_at": NOW},
         {"request_id": "req_refused", "outcome": "refused", "status": 429, "minutes": 120},
         {"request_id": "req_open", "minutes": 180},
         {"request_id": "req_old", "outcome": "completed", "status": 200, "minutes": 14_400},
@@ -105,10 +106,21 @@ def test_one_record_is_shown_whole_and_harmless(run: Run) -> None:
     assert "evil\\x1b[2J\\nagent" in shown
     assert '{"temperature": 0.6}' in shown
     assert '{"hidden": {"markup": 2}, "stopped": "loop_in_thought"}' in shown
+    lines = dict(line.split(None, 1) for line in shown.splitlines())
+    assert lines["charged_tokens"] == "40"
+    assert lines["settled_at"] == NOW.strftime("%Y-%m-%d %H:%M:%SZ")
     record = json.loads(run("show", "req_done", "--json").stdout)
+    assert (record["charged_tokens"], record["settled_at"]) == (40, NOW.isoformat())
     assert record["received_at"] == (NOW - timedelta(minutes=1)).isoformat()
     assert record["parameters"] == {"temperature": 0.6}
     assert record["findings"] == {"hidden": {"markup": 2}, "stopped": "loop_in_thought"}
+
+
+def test_a_request_that_was_charged_nothing_says_so(run: Run) -> None:
+    record = json.loads(run("show", "req_refused", "--json").stdout)
+    assert (record["charged_tokens"], record["settled_at"]) == (None, None)
+    shown = run("show", "req_refused").stdout.splitlines()
+    assert ["settled_at", "-"] in [line.split() for line in shown]
 
 
 def test_findings_come_with_a_search_too(run: Run) -> None:

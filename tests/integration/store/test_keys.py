@@ -2,7 +2,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import InternalError, InvalidRequest, NotFound
@@ -12,17 +12,7 @@ from app.store.policy import Policy
 from app.store.secrets import digest_of, mint_secret
 from app.store.tables import api_key_secrets, api_keys
 from tests.integration.store.clocked import PEPPER, Clock
-
-
-class Statements(list[str]):
-    """The SQL that an engine has run."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__()
-        event.listen(engine.sync_engine, "before_cursor_execute", self._note)
-
-    def _note(self, connection: object, cursor: object, statement: str, *rest: object) -> None:
-        self.append(f"{statement} {rest[0]!r}")
+from tests.integration.store.statements import Statements
 
 
 async def test_a_created_key_opens_with_its_secret(keys: KeyStore) -> None:

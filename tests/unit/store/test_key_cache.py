@@ -72,3 +72,20 @@ def test_an_old_key_still_counts_as_one_that_has_opened() -> None:
     cache.put(b"a", Answer(key("a"), asked_at=0.0))
     assert cache.get(b"a", 100.0) is None
     assert cache.has_opened(b"a")
+
+
+def test_an_outdated_key_is_asked_about_again_and_has_still_opened() -> None:
+    cache = KeyCache(seconds=5, entries=10)
+    cache.put(b"old", Answer(key("a"), asked_at=0.0))
+    cache.put(b"new", Answer(key("a"), asked_at=0.0))
+    cache.put(b"b", Answer(key("b"), asked_at=0.0))
+    cache.put(b"x", Answer(None, asked_at=0.0))
+    cache.outdate(lambda key: key.id == "a")
+    assert [cache.get(digest, 1.0) is None for digest in (b"old", b"new", b"b", b"x")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert cache.has_opened(b"old")
+    assert cache.has_opened(b"new")

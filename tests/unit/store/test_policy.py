@@ -3,14 +3,17 @@
 import pytest
 from pydantic import ValidationError
 
-from app.store.api_key import policy_from_store
-from app.store.policy import MAX_PATTERNS, AllowedTool, Policy, Reasoning
+from app.errors import InternalError
+from app.store.policy import MAX_PATTERNS, AllowedTool, Limits, Policy, Reasoning
+from app.store.stored_policy import effective_policy, limits_from_store, policy_from_store
 
 
 def test_a_policy_stored_before_a_field_existed_loads_without_it() -> None:
     stored = {"models": ["qwythos"], "requests_per_minute": 60, "concurrency": None}
-    assert policy_from_store(stored) == Policy(models=("qwythos",), requests_per_minute=60)
-    assert policy_from_store({}) == Policy()
+    expected = Policy(models=("qwythos",), requests_per_minute=60)
+    assert policy_from_store(stored, "key x") == expected
+    assert policy_from_store({}, "key x") == Policy()
+    assert limits_from_store({}, "tenant x") == Limits()
 
 
 def test_a_policy_comes_back_from_its_json_as_it_was() -> None:
@@ -22,7 +25,7 @@ def test_a_policy_comes_back_from_its_json_as_it_was() -> None:
     )
     stored = policy.model_dump(mode="json", exclude_none=True)
     assert stored.keys() == {"reasoning", "reasoning_content", "engine_parameters", "tools"}
-    assert policy_from_store(stored) == policy
+    assert policy_from_store(stored, "key x") == policy
 
 
 @pytest.mark.parametrize(
@@ -36,8 +39,40 @@ def test_a_policy_comes_back_from_its_json_as_it_was() -> None:
     ],
 )
 def test_what_a_newer_version_wrote_is_not_read_at_all(stored: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        policy_from_store(stored)
+    with pytest.raises(InternalError, match="policy of the plan gold"):
+        policy_from_store(stored, "plan gold")
+
+
+@pytest.mark.parametrize("stored", [{"tokens_per_year": 1}, {"models": []}, {"concurrency": 0}])
+def test_limits_that_a_newer_version_wrote_are_not_read_at_all(stored: dict[str, object]) -> None:
+    with pytest.raises(InternalError, match="limits of the tenant acme"):
+        limits_from_store(stored, "tenant acme")
+
+
+def test_a_key_wins_over_its_plan_field_by_field() -> None:
+    own = Policy(concurrency=2, reasoning_content=False, tools=(), domains={"law": "refuse"})
+    plan = Policy(
+        concurrency=8,
+        tokens_per_day=1000,
+        reasoning_content=True,
+        tools=(AllowedTool(name="*"),),
+        domains={"medical": "refuse"},
+    )
+    assert effective_policy(own, plan) == Policy(
+        concurrency=2,
+        tokens_per_day=1000,
+        reasoning_content=False,
+        tools=(),
+        domains={"law": "refuse"},
+    )
+    assert effective_policy(Policy(), plan) == plan
+    assert effective_policy(own, Policy()) == own
+    assert effective_policy(own, None) is own
+
+
+def test_what_is_named_as_none_leaves_the_field_to_the_plan() -> None:
+    own = Policy.model_validate({"tokens_per_day": None, "models": None})
+    assert effective_policy(own, Policy(tokens_per_day=5)) == Policy(tokens_per_day=5)
 
 
 @pytest.mark.parametrize("glob", ["*", "get_weather", "mcp-?_*", "read_[a-z]*", "[!a-z]*", "X9"])

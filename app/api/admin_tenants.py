@@ -1,0 +1,52 @@
+"""`/admin/v1/tenants`: limits over all keys of a tenant together."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.api.admin_parameters import Keys, PageLimit
+from app.store.paging import PAGE_ROWS
+from app.store.tenant import Tenant, TenantChanges
+from app.store.tenant_view import DeletedTenantView, TenantPageView, TenantView, tenant_view
+
+Name = Annotated[Tenant, Path()]
+ONE_TENANT = "/tenants/{name:path}"  # names may hold slashes
+
+
+def add_tenant_routes(router: APIRouter) -> None:
+    router.get("/tenants")(list_tenants)
+    router.get(ONE_TENANT)(get_tenant)
+    router.patch(ONE_TENANT)(update_tenant)
+    router.delete(ONE_TENANT)(delete_tenant)
+
+
+async def list_tenants(
+    keys: Keys, after: Tenant | None = None, limit: PageLimit = PAGE_ROWS
+) -> TenantPageView:
+    """Tenants that have limits of their own, newest first; `after` is the last name of the page
+    before."""
+    page = await keys.tenants.page(after=after, limit=limit)
+    data = [tenant_view(tenant) for tenant in page.tenants]
+    return TenantPageView(
+        data=data,
+        first_id=data[0].name if data else None,
+        last_id=data[-1].name if data else None,
+        has_more=page.has_more,
+    )
+
+
+async def get_tenant(name: Name, keys: Keys) -> TenantView:
+    """Not found where the tenant has no limits of its own, whether or not it has keys."""
+    return tenant_view(await keys.tenants.get(name))
+
+
+async def update_tenant(name: Name, changes: TenantChanges, keys: Keys) -> TenantView:
+    """Set the limits that are named; null takes one away. Makes the tenant where it had none. It
+    acts everywhere within 5 seconds."""
+    return tenant_view(await keys.update_tenant(name, changes))
+
+
+async def delete_tenant(name: Name, keys: Keys) -> DeletedTenantView:
+    """Take all limits of the tenant away. Its keys stay."""
+    await keys.delete_tenant(name)
+    return DeletedTenantView(name=name)

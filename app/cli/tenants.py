@@ -1,0 +1,112 @@
+"""`gateway tenants`: limits over all keys of a tenant together."""
+
+from typing import Unpack
+
+import click
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import on_database
+from app.cli.errors import BadUsage
+from app.cli.json_option import as_json
+from app.cli.limit_options import LimitOptions, limit_options, unset_option
+from app.cli.moments import minute
+from app.cli.policy_options import limits_of, policy_lines, reason
+from app.cli.table import fields, section, table
+from app.settings import Settings
+from app.store.paging import MAX_PAGE_ROWS
+from app.store.tenant import Tenant, TenantRecord
+from app.store.tenant_records import TenantRecords
+from app.store.tenant_view import TenantView, tenant_view
+
+_NAMES: TypeAdapter[str] = TypeAdapter(Tenant)
+
+
+class ChangeOptions(LimitOptions):
+    unset: tuple[str, ...]
+
+
+@click.group()
+def tenants() -> None:
+    """Limits over all keys of a tenant together, beside those of each key."""
+
+
+@tenants.command("list")
+@as_json
+def list_tenants(*, as_json: bool) -> None:
+    """List the tenants that have limits of their own, newest first."""
+
+    async def step(engine: AsyncEngine, _: Settings) -> list[TenantRecord]:
+        return await _all_tenants(TenantRecords(engine))
+
+    found = [tenant_view(tenant) for tenant in on_database(step)]
+    if as_json:
+        for tenant in found:
+            click.echo(tenant.model_dump_json())
+    else:
+        head = ("NAME", "KEYS", "RPM", "TPM", "CONCURRENCY", "TOKENS/DAY", "TOKENS/MONTH")
+        click.echo(table(head, (_row(tenant) for tenant in found)))
+
+
+@tenants.command("show")
+@click.argument("name", metavar="NAME")
+@as_json
+def show_tenant(name: str, *, as_json: bool) -> None:
+    """Show a tenant's limits."""
+    tenant = tenant_view(on_database(lambda engine, _: TenantRecords(engine).get(name)))
+    if as_json:
+        click.echo(tenant.model_dump_json())
+        return
+    rows: list[tuple[str, object]] = [
+        ("name", tenant.name),
+        ("keys", tenant.keys),
+        ("created", minute(tenant.created_at)),
+        ("changed", minute(tenant.updated_at)),
+    ]
+    click.echo(fields(rows))
+    click.echo(section("limits", policy_lines(tenant.limits), empty="none"))
+
+
+@tenants.command("set")
+@click.argument("name", metavar="NAME")
+@limit_options
+@unset_option
+@as_json
+def set_tenant(name: str, *, as_json: bool, **options: Unpack[ChangeOptions]) -> None:
+    """Change the limits that are named, and no other. It acts everywhere within 5 seconds."""
+    limits = limits_of(options, options["unset"])
+    if not limits.model_fields_set:
+        raise BadUsage("nothing to change: give a limit or --unset")
+    try:
+        _NAMES.validate_python(name)
+    except ValidationError as error:
+        raise BadUsage(f"NAME: {reason(error)}") from None
+    changed = on_database(lambda engine, _: TenantRecords(engine).update(name, {"limits": limits}))
+    tenant = tenant_view(changed)
+    if as_json:
+        click.echo(tenant.model_dump_json())
+    else:
+        keys = "1 key" if tenant.keys == 1 else f"{tenant.keys} keys"
+        click.echo(f"changed {name}, which has {keys}")
+
+
+@tenants.command("delete")
+@click.argument("name", metavar="NAME")
+def delete_tenant(name: str) -> None:
+    """Take all limits of a tenant away. Its keys stay."""
+    on_database(lambda engine, _: TenantRecords(engine).delete(name))
+    click.echo(f"deleted the limits of {name}")
+
+
+async def _all_tenants(records: TenantRecords) -> list[TenantRecord]:
+    found: list[TenantRecord] = []
+    has_more = True
+    while has_more:
+        page = await records.page(after=found[-1].name if found else None, limit=MAX_PAGE_ROWS)
+        found.extend(page.tenants)
+        has_more = page.has_more
+    return found
+
+
+def _row(tenant: TenantView) -> tuple[object, ...]:
+    return (tenant.name, tenant.keys, *tenant.limits.model_dump().values())

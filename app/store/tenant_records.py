@@ -1,0 +1,111 @@
+"""The limits of tenants in Postgres. A tenant without a row has none."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import NotFound
+from app.store.paging import PAGE_ROWS, newest_first, older_than
+from app.store.policy import NO_LIMITS
+from app.store.stored_policy import limits_from_store, merged_into, values_to_store
+from app.store.tables import api_keys, tenants
+from app.store.tenant import TenantChanges, TenantRecord
+from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPage:
+    """Newest first. `has_more`: older tenants follow after the last of these."""
+
+    tenants: tuple[TenantRecord, ...]
+    has_more: bool
+
+
+class TenantRecords:
+    """Every call is one transaction, and raises DatabaseUnavailable (503 `key_store_unavailable`)
+    when the database fails, NotFound for a tenant without limits of its own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def get(self, name: str) -> TenantRecord:
+        return await self._run(lambda connection: _get(connection, name))
+
+    async def page(self, *, after: str | None = None, limit: int = PAGE_ROWS) -> TenantPage:
+        """Tenants older than the tenant `after`. Raises InvalidRequest if that is none."""
+
+        async def step(connection: AsyncConnection) -> TenantPage:
+            wanted = newest_first(_tenants(), tenants.c.name)
+            if after is not None:
+                what = "tenant with this name"
+                wanted = wanted.where(
+                    await older_than(connection, tenants.c.name, after, what=what)
+                )
+            rows = (await connection.execute(wanted.limit(limit + 1))).all()
+            return TenantPage(tuple(_record(row) for row in rows[:limit]), len(rows) > limit)
+
+        return await self._run(step)
+
+    async def update(self, name: str, changes: TenantChanges) -> TenantRecord:
+        """Whether or not it had limits before; its keys may come later."""
+        limits = changes.get("limits", NO_LIMITS)
+
+        async def step(connection: AsyncConnection) -> TenantRecord:
+            made = insert(tenants).values(name=name, limits=values_to_store(limits))
+            await connection.execute(
+                made.on_conflict_do_update(
+                    index_elements=[tenants.c.name],
+                    set_={
+                        "limits": merged_into(tenants.c.limits, limits),
+                        "updated_at": func.now(),
+                    },
+                )
+            )
+            return await _get(connection, name)
+
+        return await self._run(step)
+
+    async def delete(self, name: str) -> None:
+        """The limits go; its keys stay."""
+
+        async def step(connection: AsyncConnection) -> None:
+            gone = delete(tenants).where(tenants.c.name == name).returning(tenants.c.name)
+            if await connection.scalar(gone) is None:
+                raise _unknown(name)
+
+        await self._run(step)
+
+    async def _run(self, step: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        return await in_transaction(self._engine, step, code=KEY_STORE_UNAVAILABLE)
+
+
+def _tenants() -> Select[Any]:
+    keys = (
+        select(func.count())
+        .select_from(api_keys)
+        .where(api_keys.c.tenant == tenants.c.name, api_keys.c.revoked_at.is_(None))
+        .scalar_subquery()
+    )
+    return select(tenants, keys.label("keys"))
+
+
+async def _get(connection: AsyncConnection, name: str) -> TenantRecord:
+    row = (await connection.execute(_tenants().where(tenants.c.name == name))).first()
+    if row is None:
+        raise _unknown(name)
+    return _record(row)
+
+
+def _record(row: Row[Any]) -> TenantRecord:
+    limits = limits_from_store(row.limits, f"tenant {row.name}")
+    return TenantRecord(row.name, limits, row.keys, row.created_at, row.updated_at)
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"The tenant {name!r} has no limits of its own.", code="tenant_not_found")
