@@ -9,6 +9,7 @@
      ├─ Forbidden             policy    403  the key may not do this
      ├─ NotFound              client    404  no such model, route or record
      ├─ MethodNotAllowed      client    405
+     ├─ ColdPrefillTooLong    client    409  a worker would have to read more than is allowed
      ├─ RequestTimeout        client    408  headers or body came too slowly
      ├─ RequestTooLarge       client    413
      ├─ UnsupportedMedia      client    415  content type or encoding
@@ -169,6 +170,30 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_allowed"
+
+
+class ColdPrefillTooLong(GatewayError):
+    """The prompt, less what a worker has in its cache, is longer than the key or the client lets a
+    prefill be. SDKs try a 409 again; this one would come back for ever."""
+
+    fault = Fault.CLIENT
+    status = 409
+    type = "invalid_request_error"
+    default_code = "cold_prefill_too_long"
+
+    def __init__(self, cold_tokens: int, limit_tokens: int, *, param: str) -> None:
+        super().__init__(
+            f"This prompt would have a model server read about {cold_tokens} tokens that it has "
+            f"not in its cache; at most {limit_tokens} are allowed. Send a shorter prompt, go on "
+            "with a conversation that was answered lately, or raise the limit.",
+            param=param,
+            should_retry=False,
+        )
+        self.cold_tokens = cold_tokens
+        self.limit_tokens = limit_tokens
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"x-gateway-cold-prefill-tokens", b"%d" % self.cold_tokens)]
 
 
 class RequestTimeout(GatewayError):

@@ -19,9 +19,12 @@ from app.api.ops import ops
 from app.api.request_id import RequestIds
 from app.audit.log import PostgresAuditLog
 from app.drain import Drain
+from app.gateway.expect import Learned
 from app.gateway.pipeline import Gateway
 from app.limits.local import LocalLimits
+from app.protocol.prefix import PrefixMemory
 from app.protocol.sealed import Sealer, parse_sealing_keys
+from app.protocol.token_estimate import TokenEstimates
 from app.rules.document import RulesRefused
 from app.rules.lexicon import shipped_lexicon
 from app.rules.watch import DefaultProfileMissing, RulebookWatch
@@ -162,6 +165,13 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                 audit=audit,
                 workers=Workers(pool, client, settings, metrics),
                 sealer=sealer,
+                learned=Learned(
+                    TokenEstimates(max_keys=settings.key_cache_entries),
+                    PrefixMemory(
+                        seconds=settings.prefix_memory_seconds,
+                        entries=settings.prefix_memory_entries,
+                    ),
+                ),
                 rules=rules,
                 lexicon=shipped_lexicon(),
                 metrics=metrics,

@@ -180,6 +180,16 @@ class Settings(BaseSettings):
     # At 0.3 and below this model loops; a request that cold is sampled at the floor instead.
     temperature_floor: float = Field(default=0.4, gt=0.3, le=2)
 
+    # -- the prompt
+    # Of a token that a worker has in its prefix cache, against one that it reads: a tenth, as
+    # hosted models are priced. It costs no prefill, but memory and attention as any other.
+    cached_token_weight: float = Field(default=0.1, ge=0, le=1)
+    # A prompt that was read so long ago is taken for cold: a person answers within minutes, and
+    # a busy worker has room for a few of the longest prompts only.
+    prefix_memory_seconds: float = Field(default=600.0, gt=0)
+    # ~200 bytes each, one for 8 KiB of a prompt: 100 of the longest prompts, in 10 MB a process.
+    prefix_memory_entries: int = Field(default=50_000, ge=1)
+
     # -- the thought
     max_thinking_tokens: int | None = Field(default=None, ge=1)  # of every key, beside its own
     # What `reasoning_effort` may think; efforts that are not named here may think as they like.

@@ -7,6 +7,7 @@ whom we do not know.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import orjson
 from starlette.datastructures import Headers
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.answers import JSON_HEADERS, FoldedAnswer, StreamedAnswer, send_whole
 from app.api.body import read_body
 from app.api.call import bearer, caller_of
+from app.api.request_headers import max_cold_prefill_tokens
 from app.api.surface import Surface
 from app.errors import ClientDisconnected, GatewayError
 from app.gateway.interruption import Interruption
@@ -55,8 +57,12 @@ class CompletionCall:
 
     async def read(self) -> ChatRequest:
         settings = self._gateway.settings
+        cold_tokens = max_cold_prefill_tokens(self._headers)
         body = await read_body(self._headers, self._receive, settings.max_body_bytes)
-        return self._surface.parse(body, settings)
+        request = self._surface.parse(body, settings)
+        if cold_tokens is None:
+            return request
+        return replace(request, max_cold_prefill_tokens=cold_tokens)
 
     @asynccontextmanager
     async def watch(self, interruption: Interruption) -> AsyncIterator[None]:

@@ -102,6 +102,11 @@ async def create_chat_completion(request: ChatCompletionRequest) -> None:
     of a stream the last chunk with a choice: `gateway: {"domains": ["medical"]}`. A key may be kept
     from a domain (403, `domain_not_allowed`).
 
+    **Cold prefills.** With the header `x-gateway-max-cold-prefill-tokens: N`, or where the key is
+    bound so, a prompt of which a worker would have to read more than N tokens, because it has them
+    not in its cache, is refused before it is read (409, `cold_prefill_too_long`, with the estimate
+    in `x-gateway-cold-prefill-tokens`).
+
     **Accepted without effect**: `metadata`, `prompt_cache_key`, `prompt_cache_options`,
     `prompt_cache_retention`, `safety_identifier`, `user`, `verbosity`; `strict` of functions and
     schemas; `stream_options.include_obfuscation`; `name`, `annotations` and

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from app.audit.records import AuditIntent, AuditOutcome
-from app.errors import Forbidden
+from app.errors import ColdPrefillTooLong, Forbidden, GatewayError
 from app.gateway.meter import Meter
 from app.gateway.types import MAX_LISTED_HITS
 from app.protocol.filters.rule import Hit
@@ -66,8 +66,7 @@ def findings_of(meter: Meter) -> dict[str, Any]:
     if meter.prepared is not None and meter.prepared.adjusted:
         found["adjusted"] = dict(meter.prepared.adjusted)
     _add_filtered(meter, found)
-    if isinstance(meter.error, Forbidden):
-        found["refused"] = {"param": meter.error.param, "message": meter.error.message}
+    _add_refused(meter.error, found)
     for reader in meter.readers:
         of = reader.findings
         if of.hidden:
@@ -85,6 +84,16 @@ def findings_of(meter: Meter) -> dict[str, Any]:
     if meter.rescues:
         found["rescues"] = list(meter.rescues)
     return found
+
+
+def _add_refused(error: GatewayError | None, found: dict[str, Any]) -> None:
+    if isinstance(error, Forbidden):
+        found["refused"] = {"param": error.param, "message": error.message}
+    elif isinstance(error, ColdPrefillTooLong):
+        found["cold_prefill"] = {
+            "tokens": error.cold_tokens,
+            "limit_tokens": error.limit_tokens,
+        }
 
 
 def _add_filtered(meter: Meter, found: dict[str, Any]) -> None:

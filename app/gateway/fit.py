@@ -1,4 +1,4 @@
-"""A prompt and its answer, fitted into the model's context.
+"""A prompt and its answer, fitted into the model's context and to what the key may start.
 
 vLLM cuts an answer silently where prompt and `max_tokens` together exceed the context, so that is
 checked here. No prompt has more tokens than its body has bytes: only where that bound does not
@@ -6,19 +6,21 @@ settle it is a worker asked to count. A thought that was unsealed keeps to the b
 is base64 of more bytes than the thought has.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from app.errors import ContextTooLong
+from app.errors import ColdPrefillTooLong, ContextTooLong
+from app.gateway.types import PreparedRequest, Principal, PromptEstimate
 from app.protocol.request import ChatRequest, Json
+from app.protocol.token_estimate import LIKELY_ERROR
 from app.settings import Settings
-from app.store.policy import Policy
 from app.upstream.workers import Workers
 
-# The template adds a few tokens to each message, and some hundreds where there are tools.
+# The template adds a few tokens to each message, and some hundreds where there are tools. These are
+# bounds, not estimates.
 TEMPLATE_TOKENS = 512
 TEMPLATE_TOKENS_PER_MESSAGE = 8
-# English prose has about four bytes a token; only an estimate, made exact where it matters.
-BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +29,25 @@ class Fitted:
 
     max_tokens: int
     prompt_tokens: int
+    cached_tokens: int
     needed_tokens: int
     exact: bool
 
 
 async def fit(
-    request: ChatRequest, fields: Json, policy: Policy, settings: Settings, workers: Workers
+    request: ChatRequest,
+    fields: Json,
+    principal: Principal,
+    estimate: PromptEstimate,
+    settings: Settings,
+    workers: Workers,
 ) -> Fitted:
     """`fields` hold the prompt as a worker will get it. Raises ContextTooLong."""
     wanted = request.max_tokens or settings.default_output_tokens
-    if policy.max_output_tokens is not None:
-        wanted = min(wanted, policy.max_output_tokens)
-
-    estimate = request.body_bytes // BYTES_PER_TOKEN + 1
-    if policy.tokens_per_minute is not None and request.max_tokens is None:
-        # A default of ours must not make a request that no waiting could admit.
-        spare = policy.tokens_per_minute - estimate - (policy.salvage_tokens or 0)
-        wanted = min(wanted, max(1, spare // request.n))
+    if principal.policy.max_output_tokens is not None:
+        wanted = min(wanted, principal.policy.max_output_tokens)
+    if request.max_tokens is None:
+        wanted = min(wanted, _admissible(request, principal, estimate, settings))
 
     template = TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
     exact = None
@@ -51,12 +55,81 @@ async def fit(
     bound = request.body_bytes + template + wanted
     if bound > context_tokens:
         exact = await workers.count_tokens(fields)
-    prompt_tokens = estimate if exact is None else exact
+    prompt_tokens = estimate.prompt_tokens if exact is None else exact
     max_tokens = _cap(request, wanted, prompt_tokens, exact is not None, context_tokens)
     needed = 0 if bound > context_tokens else bound
     if exact is not None:
         needed = exact + max_tokens
-    return Fitted(max_tokens, prompt_tokens, needed, exact is not None)
+    cached = _rescaled(estimate.cached_tokens, estimate.prompt_tokens, prompt_tokens)
+    return Fitted(max_tokens, prompt_tokens, cached, needed, exact is not None)
+
+
+async def count_exactly(prepared: PreparedRequest, workers: Workers) -> PreparedRequest:
+    """The same request with a worker's count of its prompt, or as it was where no worker can say.
+
+    It costs a worker's processor seconds of a long prompt: to be asked only where the estimate is
+    too close to a limit. Raises ContextTooLong, and Unavailable where there is no worker.
+    """
+    if prepared.exact:
+        return prepared
+    exact = await workers.count_tokens(prepared.fields)
+    if exact is None:
+        return prepared
+    max_tokens = _cap(prepared.request, prepared.max_tokens, exact, True, workers.context_tokens)
+    return replace(
+        prepared,
+        fields={**prepared.fields, "max_tokens": max_tokens},
+        max_tokens=max_tokens,
+        prompt_tokens=exact,
+        cached_tokens=_rescaled(prepared.cached_tokens, prepared.prompt_tokens, exact),
+        needed_tokens=exact + max_tokens,
+        exact=True,
+    )
+
+
+async def refuse_cold(
+    prepared: PreparedRequest, principal: Principal, workers: Workers
+) -> PreparedRequest:
+    """The request, with an exact count where that had to decide. Raises ColdPrefillTooLong where it
+    would start a longer prefill than its key or its client allows, and what `count_exactly` raises.
+    """
+    limits = (principal.policy.max_cold_prefill_tokens, prepared.request.max_cold_prefill_tokens)
+    limit = min((limit for limit in limits if limit is not None), default=None)
+    if limit is None:
+        return prepared
+    if limit / LIKELY_ERROR < prepared.cold_tokens <= limit * LIKELY_ERROR:
+        prepared = await count_exactly(prepared, workers)
+    if prepared.cold_tokens > limit:
+        raise ColdPrefillTooLong(
+            prepared.cold_tokens, limit, param="messages" if prepared.request.chat else "prompt"
+        )
+    return prepared
+
+
+def _admissible(
+    request: ChatRequest, principal: Principal, estimate: PromptEstimate, settings: Settings
+) -> int:
+    """At most so many tokens of a choice: a default of ours must not make a request that no waiting
+    could admit, whatever is left at the moment."""
+    limit = min(_token_limits(principal), default=None)
+    if limit is None:
+        return settings.default_output_tokens
+    cached = math.ceil(estimate.cached_tokens * settings.cached_token_weight)  # as it will cost
+    cost = estimate.prompt_tokens - estimate.cached_tokens + cached
+    spare = limit - cost - (principal.policy.salvage_tokens or 0)
+    return max(1, spare // request.n)
+
+
+def _token_limits(principal: Principal) -> Iterator[int]:
+    for limits in (principal.policy, principal.tenant_limits):
+        for limit in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month):
+            if limit is not None:
+                yield limit
+
+
+def _rescaled(cached_tokens: int, estimated_tokens: int, prompt_tokens: int) -> int:
+    """What is cached is known as a share of the prompt. Something is always read anew."""
+    return min(cached_tokens * prompt_tokens // max(1, estimated_tokens), max(0, prompt_tokens - 1))
 
 
 def _cap(

@@ -25,7 +25,9 @@ from app.errors import GatewayError, InternalError, Unavailable
 from app.gateway.admit import admit
 from app.gateway.audit import intent_of, outcome_of
 from app.gateway.authenticate import authenticate
+from app.gateway.expect import Learned
 from app.gateway.interruption import Interruption
+from app.gateway.learn import learn
 from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
 from app.gateway.prepare import prepare
@@ -63,6 +65,7 @@ class Gateway:
     audit: AuditLog
     workers: Workers
     sealer: Sealer | None
+    learned: Learned
     rules: RulebookWatch
     lexicon: Lexicon
     metrics: Metrics
@@ -90,6 +93,7 @@ async def complete(call: Call, gateway: Gateway) -> None:
             log_crash(call.caller.request_id, error)
             meter.end(InternalError("The gateway failed; it has been logged."))
         settle(meter.reservation, meter.usage, gateway.limits)
+        learn(meter, gateway.learned, gateway.metrics)
         await _record_outcome(meter, gateway)
         observe(meter, gateway.metrics)
         # Only now: whoever sees the end of an answer can rely on its record.
@@ -155,6 +159,7 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                 gateway.pepper,
                 gateway.workers,
                 gateway.sealer,
+                gateway.learned,
             )
             answer.adjusted(prepared.adjusted)
             meter.reservation = admit(

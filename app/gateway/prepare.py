@@ -6,7 +6,8 @@ import hmac
 from collections.abc import Sequence
 
 from app.errors import NotFound
-from app.gateway.fit import fit
+from app.gateway.expect import Learned, expect
+from app.gateway.fit import fit, refuse_cold
 from app.gateway.obey import (
     adjustments,
     answer_rules,
@@ -42,11 +43,13 @@ async def prepare(
     pepper: bytes,
     workers: Workers,
     sealer: Sealer | None,
+    learned: Learned,
 ) -> PreparedRequest:
     """Raises NotFound for a model that this key does not see, Forbidden for a tool or a parameter
     that it may not use, InvalidRequest for a cold temperature or an unreadable seal where its
-    policy refuses them, ContextTooLong, and InternalError where a thought has to be sealed and
-    there is no `sealer`."""
+    policy refuses them, ContextTooLong, ColdPrefillTooLong, Unavailable where a count has to decide
+    and there is no worker, and InternalError where a thought has to be sealed and there is no
+    `sealer`."""
     _refuse_unknown_model(request, principal)
     policy = principal.policy
     metrics = workers.metrics
@@ -63,15 +66,18 @@ async def prepare(
     thinking = thinking_tokens(request, policy, settings)
     if thinking is not None:
         fields["thinking_token_budget"] = thinking
-    fitted = await fit(request, fields, policy, settings, workers)
+    estimate = expect(fields, principal, learned, caller.started_at)
+    fitted = await fit(request, fields, principal, estimate, settings, workers)
     fields["max_tokens"] = fitted.max_tokens
-    return PreparedRequest(
+    prepared = PreparedRequest(
         request,
         fields,
         fitted.max_tokens,
         fitted.prompt_tokens,
         fitted.needed_tokens,
         fitted.exact,
+        cached_tokens=fitted.cached_tokens,
+        estimate=estimate,
         rules=answer_rules(
             request,
             policy,
@@ -86,6 +92,7 @@ async def prepare(
         salvage_tokens=policy.salvage_tokens,
         seal=seal,
     )
+    return await refuse_cold(prepared, principal, workers)
 
 
 def _refuse_unknown_model(request: ChatRequest, principal: Principal) -> None:

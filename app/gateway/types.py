@@ -14,8 +14,10 @@ from app.gateway.interruption import Interruption
 from app.protocol.domains import Domain, Verdict
 from app.protocol.events import Usage, Visible
 from app.protocol.filters.rule import Action, Hit
+from app.protocol.prefix import KnownPrefix, Prefix
 from app.protocol.request import ChatRequest, Json
 from app.protocol.rules import AnswerRules
+from app.protocol.token_estimate import TextProfile
 from app.rules.rulebook import Profile
 from app.store.policy import NO_LIMITS, DomainAction, Limits, Policy
 
@@ -43,10 +45,23 @@ class Rescue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptEstimate:
+    """What can be said of a prompt that no worker has seen, and from what: the answer will show
+    how right it was."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    profile: TextProfile
+    prefix: Prefix
+    known: KnownPrefix
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedRequest:
     """What a worker will be asked, but for its own name of the model, and how it is read.
 
-    `prompt_tokens` is a worker's count where `exact`, else an estimate. `needed_tokens` is what a
+    `prompt_tokens` is a worker's count where `exact`, else an estimate; of them, `cached_tokens`
+    are those that a worker will probably find in its prefix cache. `needed_tokens` is what a
     worker's context has to hold; 0 where nobody can say. `fields` carries the clamped `max_tokens`.
     `adjusted` is what we changed of what the client set; `salvage_tokens` may be added to an answer
     whose thought used up all of its own; with `seal` the thought goes back encrypted.
@@ -58,12 +73,19 @@ class PreparedRequest:
     prompt_tokens: int
     needed_tokens: int
     exact: bool
+    cached_tokens: int = 0  # 0: cold
+    estimate: PromptEstimate | None = None
     rules: AnswerRules = field(default_factory=AnswerRules)
     adjusted: Mapping[str, float] = field(default_factory=dict)
     call_required: bool = False  # `tool_choice` is `required`, or names a tool
     salvage_tokens: int | None = None
     seal: bool = False
     rescue: Rescue | None = None  # why this is asked after something else was
+
+    @property
+    def cold_tokens(self) -> int:
+        """What a worker will have to read."""
+        return self.prompt_tokens - self.cached_tokens
 
 
 @dataclass(frozen=True, slots=True)

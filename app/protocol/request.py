@@ -51,6 +51,7 @@ class ChatRequest:
     sent_as: tuple[int, ...] = ()  # of each message: its index as the client sent it
     # Several system texts, which `messages` has as one: with the index of each.
     system_parts: tuple[tuple[int, str], ...] = ()
+    max_cold_prefill_tokens: int | None = None  # by a header, beside the key's own
     annotate: bool = False  # the client wants to be told of domains in the body, too
 
     def param_of(self, message: int) -> str:

@@ -190,6 +190,10 @@ class Metrics:
         """`field`: temperature or max_tokens."""
         self._adjusted[field].inc()
 
+    def prompt_estimated(self, ratio: float) -> None:
+        """`ratio`: of the estimated prompt tokens to those that a worker reported."""
+        self._series.estimate_ratio.observe(ratio)
+
     # -- streams
 
     def stream_failed(self, code: str | None) -> None:

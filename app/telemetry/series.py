@@ -40,6 +40,8 @@ BETWEEN_TOKENS_SECONDS = (
 HOLD_BACK_SECONDS = (
     0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 )  # fmt: skip
+# A quarter off is no matter; beyond a half the estimate is not worth its name.
+ESTIMATE_RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4)
 # The body's arrival is part of it: tens of megabytes over a slow line.
 OVERHEAD_SECONDS = (
     0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2.5, 5,
@@ -134,6 +136,11 @@ class Series:
             "tokens",
             "Tokens by kind; completion contains reasoning, prompt contains cached.",
             ["model", "kind"],
+        )
+        self.estimate_ratio = family.histogram(
+            "prompt_estimate_ratio",
+            "Estimated over reported prompt tokens, of prompts that are not too short to tell.",
+            buckets=ESTIMATE_RATIOS,
         )
 
     def _workers(self, family: _Family) -> None:

@@ -5,13 +5,16 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
+from app.gateway.expect import Learned
 from app.gateway.prepare import prepare
 from app.gateway.types import Caller, PreparedRequest, Principal
+from app.protocol.prefix import PrefixMemory
 from app.protocol.request import ChatRequest, Json
 from app.protocol.sealed import Sealer
+from app.protocol.token_estimate import TokenEstimates
 from app.rules.load import shipped
 from app.settings import Settings
-from app.store.policy import Policy
+from app.store.policy import Limits, Policy
 from app.telemetry.metrics import Metrics
 from app.upstream.workers import Workers
 
@@ -44,6 +47,10 @@ class Counting:
         raise AssertionError(f"no metric {name}")
 
 
+def learned() -> Learned:
+    return Learned(TokenEstimates(max_keys=10), PrefixMemory(seconds=600, entries=1_000))
+
+
 async def run(
     request: ChatRequest = REQUEST,
     workers: Counting | None = None,
@@ -51,18 +58,21 @@ async def run(
     sealer: Sealer | None = SEALER,
     settings: Settings | None = None,
     tenant: str = "acme",
+    tenant_limits: Limits = Limits(),  # noqa: B008 - frozen
+    knowing: Learned | None = None,
     now: float = NOW,
     **policy: Any,
 ) -> PreparedRequest:
     return await prepare(
         request,
         shipped().profile("off"),
-        replace(PRINCIPAL, tenant=tenant, policy=Policy(**policy)),
+        replace(PRINCIPAL, tenant=tenant, policy=Policy(**policy), tenant_limits=tenant_limits),
         replace(CALLER, received_at=now),
         settings or Settings(default_output_tokens=2_000),
         b"pepper",
         cast(Workers, workers or Counting()),
         sealer,
+        knowing or learned(),
     )
 
 

@@ -29,7 +29,19 @@ FORBIDDEN_LABELS = {
     "request_id",
     "client_ip",
 }
-UNITS = ("_seconds", "_bytes", "_total", "_info", "_requests", "_records", "_up", "_in_flight")
+UNITS = (
+    "_seconds",
+    "_degraded",
+    "_replicas",
+    "_bytes",
+    "_total",
+    "_info",
+    "_requests",
+    "_records",
+    "_up",
+    "_in_flight",
+    "_ratio",
+)
 
 CONTRACT = {
     "gateway_requests": ["code", "model", "route", "status", "stream"],
@@ -38,6 +50,7 @@ CONTRACT = {
     "gateway_inter_token_latency_seconds": ["model"],
     "gateway_in_flight_requests": [],
     "gateway_tokens": ["kind", "model"],
+    "gateway_prompt_estimate_ratio": [],
     "gateway_overhead_seconds": [],
     "gateway_upstream_requests": ["outcome", "worker"],
     "gateway_upstream_retries": ["reason"],
@@ -115,6 +128,7 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.tool_refused()
     metrics.sealed_reasoning("restored")
     metrics.request_adjusted("temperature")
+    metrics.prompt_estimated(1.2)
     metrics.worker_in_flight("http://w:1", 3)
     metrics.audit_written(2)
     metrics.audit_lost(1)
