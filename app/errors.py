@@ -25,6 +25,7 @@ Every refusal leaves the gateway in OpenAI's shape, with a string in `code` that
 test for: `{"error": {"message", "type", "param", "code"}}`.
 """
 
+import math
 from enum import StrEnum
 from typing import ClassVar, TypedDict
 
@@ -93,7 +94,7 @@ class GatewayError(Exception):
         """The response headers that tell an SDK whether and when to try again."""
         headers: list[tuple[bytes, bytes]] = []
         if self.retry_after_seconds is not None:
-            whole = max(1, round(self.retry_after_seconds))
+            whole = max(1, math.ceil(self.retry_after_seconds))  # never too soon
             headers.append((b"retry-after", b"%d" % whole))
             headers.append((b"retry-after-ms", b"%d" % round(self.retry_after_seconds * 1000)))
         if self.should_retry is not None:

@@ -20,8 +20,9 @@ from app.api.request_id import RequestIds
 from app.audit.log import PostgresAuditLog
 from app.drain import Drain
 from app.gateway.expect import Learned
+from app.gateway.ledger import AuditLedger
 from app.gateway.pipeline import Gateway
-from app.limits.local import LocalLimits
+from app.limits.start import check_redis_url, limiting
 from app.protocol.prefix import PrefixMemory
 from app.protocol.sealed import Sealer, parse_sealing_keys
 from app.protocol.token_estimate import TokenEstimates
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> GatewayApp:
         )
     if not settings.workers:
         raise SettingsError('GATEWAY_WORKERS: is not set; for example ["http://10.0.0.5:8000"]')
+    check_redis_url(settings)
     metrics = Metrics(version=__version__)
     rules = _rules(settings, metrics)
     engine = create_engine(settings.database_url.get_secret_value())
@@ -152,6 +154,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
             stack.push_async_callback(prober.close)
             await prober.start()
             await rules.prepare()
+            limiter = await stack.enter_async_context(
+                limiting(settings, AuditLedger(engine), metrics)
+            )
             app.state.gateway = Gateway(
                 settings=settings,
                 pepper=pepper,
@@ -161,7 +166,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                     cache_seconds=settings.key_cache_seconds,
                     cache_entries=settings.key_cache_entries,
                 ),
-                limits=LocalLimits(time.monotonic),
+                limiter=limiter,
                 audit=audit,
                 workers=Workers(pool, client, settings, metrics),
                 sealer=sealer,

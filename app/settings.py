@@ -139,6 +139,21 @@ class Settings(BaseSettings):
     key_cache_seconds: float = Field(default=5.0, gt=0, le=5)  # revocation acts within this
     key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each, without tool rules
 
+    # -- limits
+    # How long Redis may take; then a request is decided here. A healthy one answers within 1 ms.
+    redis_timeout_seconds: float = Field(default=0.075, gt=0, le=1)
+    redis_cluster: bool = False
+    redis_prefix: str = Field(default="gateway:", pattern=r"^[^{}\s]{0,64}$")  # of every key
+    # A replica that is killed frees its slots after this; renewed three times as often.
+    lease_seconds: float = Field(default=30.0, ge=1, le=300)
+    # How many processes share the limits until Redis has said it: a new one may not reach it. By
+    # default those of this server.
+    replicas: int = Field(default=1, ge=1)
+    # Of a token budget, what all replicas together may spend while Redis is away; then it closes.
+    outage_budget_share: float = Field(default=0.05, ge=0, le=1)
+    # An audit record is written by then, also on a busy database: budgets are counted from them.
+    recount_delay_seconds: float = Field(default=5.0, gt=0, le=15)  # below RECOUNT_SECONDS
+
     # -- the edge
     header_deadline_seconds: float = Field(default=10.0, gt=0)
     max_header_bytes: int = Field(default=32 * KIB, ge=1 * KIB)

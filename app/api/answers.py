@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Send
 
+from app.api.rate_limit_headers import rate_limit_headers
 from app.errors import GatewayError
+from app.limits.subjects import Standing
 from app.protocol.encode import KEEP_ALIVE, Encoder, Folder, encode_error
 from app.protocol.events import Usage, Visible
 from app.protocol.request import Json
@@ -51,6 +53,9 @@ class StreamedAnswer:
 
     def adjusted(self, values: Mapping[str, float]) -> None:
         self._headers = [*self._headers, *_adjusted(values)]
+
+    def limited(self, standing: Standing) -> None:
+        self._headers = [*self._headers, *rate_limit_headers(standing)]
 
     def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
         self._headers = [*self._headers, *_annotated(domains)]
@@ -138,6 +143,9 @@ class FoldedAnswer:
 
     def adjusted(self, values: Mapping[str, float]) -> None:
         self._headers = [*self._headers, *_adjusted(values)]
+
+    def limited(self, standing: Standing) -> None:
+        self._headers = [*self._headers, *rate_limit_headers(standing)]
 
     def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
         self._headers = [*self._headers, *_annotated(domains)]

@@ -16,12 +16,14 @@ from starlette.types import Receive, Scope, Send
 from app.api.answers import JSON_HEADERS, FoldedAnswer, StreamedAnswer, send_whole
 from app.api.body import read_body
 from app.api.call import bearer, caller_of
+from app.api.rate_limit_headers import rate_limit_headers
 from app.api.request_headers import max_cold_prefill_tokens
 from app.api.surface import Surface
 from app.errors import ClientDisconnected, GatewayError
 from app.gateway.interruption import Interruption
 from app.gateway.meter import SHUTTING_DOWN
 from app.gateway.pipeline import Gateway, complete
+from app.limits.subjects import Standing
 from app.protocol.encode import SECOND_THOUGHT_NAME, THOUGHT_NAME
 from app.protocol.request import ChatRequest
 from app.store.policy import Policy
@@ -101,13 +103,13 @@ class CompletionCall:
             self._answer = FoldedAnswer(self._send, surface.folder(request.n, names), completion)
         return self._answer
 
-    async def fail(self, error: GatewayError) -> None:
+    async def fail(self, error: GatewayError, standing: Standing) -> None:
         if isinstance(error, ClientDisconnected):
             return
         if self._answer is not None and self._answer.committed:
             await self._answer.fail(error)
             return
-        headers = JSON_HEADERS + error.headers()
+        headers = JSON_HEADERS + error.headers() + rate_limit_headers(standing)
         if error.code == SHUTTING_DOWN:  # the next request should find another replica
             headers = [*headers, (b"connection", b"close")]
         await send_whole(self._send, error.status, headers, orjson.dumps(error.body()))

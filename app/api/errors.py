@@ -5,8 +5,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from app.api.rate_limit_headers import rate_limit_headers
 from app.api.validation import explain_one
 from app.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
+from app.limits.subjects import Standing
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -24,7 +26,11 @@ def error_response(error: GatewayError) -> Response:
 
 async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)  # noqa: S101 - narrows what the framework passes
-    return error_response(error)
+    response = error_response(error)
+    standing: Standing | None = getattr(request.state, "standing", None)
+    if standing is not None:
+        response.raw_headers += rate_limit_headers(standing)
+    return response
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -11,12 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.call import bearer, caller_of
 from app.api.completions import Completions
+from app.api.rate_limit_headers import rate_limit_headers
 from app.api.surface import CHAT, TEXT
 from app.api.wire import ChatCompletionRequest, CompletionRequest
 from app.errors import NotFound
 from app.gateway.pipeline import Gateway, consult
 from app.gateway.prepare import visible_models
 from app.gateway.types import Principal
+from app.limits.subjects import Standing
 
 OWNER = "empero-ai"
 # The model's release, 19 June 2026: OpenAI's clients want a creation time.
@@ -152,8 +154,13 @@ def add_openai_routes(app: FastAPI) -> None:
 models = APIRouter(tags=["OpenAI"], dependencies=[Security(_bearer)])
 
 
-async def _consult_models(request: Request) -> tuple[str, ...]:
+async def _consult_models(request: Request, response: Response) -> tuple[str, ...]:
     """The names that the key may use; of them `model` alone, where the path names one."""
+
+    def tell(standing: Standing) -> None:
+        request.state.standing = standing  # for the error handler
+        response.raw_headers.extend(rate_limit_headers(standing))
+
     gateway: Gateway = request.app.state.gateway
     headers: Headers = request.headers
     return await consult(
@@ -161,6 +168,7 @@ async def _consult_models(request: Request) -> tuple[str, ...]:
         lambda: bearer(headers),
         gateway,
         partial(_visible, request.path_params.get("model")),
+        tell,
     )
 
 

@@ -1,5 +1,6 @@
 """`gateway keys`: issue, list, show, change, revoke and rotate API keys."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Unpack
@@ -15,6 +16,7 @@ from app.cli.json_option import as_json
 from app.cli.limit_options import unset_option
 from app.cli.moments import minute
 from app.cli.policy_options import PolicyOptions, policy_lines, policy_of, policy_options, reason
+from app.cli.spent import spent_rows, spent_tokens
 from app.cli.table import fields, section, table
 from app.embedded.dev_secrets import dev_pepper
 from app.settings import Settings, SettingsError
@@ -84,12 +86,18 @@ def list_keys(*, tenant: str | None, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @as_json
 def show_key(key_id: str, *, as_json: bool) -> None:
-    """Show a key with its policy. Its secrets are not known to anyone."""
-    key = view(on_database(lambda engine, _: KeyRecords(engine).get(key_id)))
+    """Show a key with its policy, and what it has spent. Its secrets are not known to anyone."""
+
+    async def step(engine: AsyncEngine, _: Settings) -> tuple[KeyRecord, dict[str, int]]:
+        found = await KeyRecords(engine).get(key_id)
+        return found, await spent_tokens(engine, key_id=key_id)
+
+    record, spent = on_database(step)
+    key = view(record)
     if as_json:
-        click.echo(key.model_dump_json())
+        click.echo(json.dumps(key.model_dump(mode="json") | {"spent": spent}))
         return
-    click.echo(fields(_readable(key)))
+    click.echo(fields([*_readable(key), *spent_rows(spent)]))
     for line in _policy_sections(key):
         click.echo(line)
 

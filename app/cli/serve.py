@@ -19,9 +19,6 @@ from app.store.schema import schema_is_current
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
 
-# A name that is fixed already, for what is to come.
-WITHOUT_EFFECT = {"redis_url"}
-
 log = structlog.get_logger()
 
 
@@ -36,6 +33,8 @@ def serve(host: str | None, port: int | None, processes: int) -> None:
     """
     try:
         settings = load_settings(host=host, port=port)
+        if "replicas" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"replicas": processes})
         create_app(settings)  # complains of what is missing
         asyncio.run(_check_database(settings))
         listener = bind(settings)
@@ -58,8 +57,6 @@ def serve_one(settings: Settings, listener: socket.socket, parent_pid: int | Non
         os.setpgrp()  # signals come from the parent alone, not from its terminal too
     for variable in unknown_variables():
         log.warning("unknown_setting", variable=variable)
-    for name in WITHOUT_EFFECT & settings.model_fields_set:
-        log.warning("setting_without_effect_in_this_version", setting=name)
     allow_files(settings)
     server = GatewayServer(create_app(settings), settings, parent_pid=parent_pid)
     server.run(sockets=[listener])

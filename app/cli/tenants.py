@@ -1,5 +1,6 @@
 """`gateway tenants`: limits over all keys of a tenant together."""
 
+import json
 from typing import Unpack
 
 import click
@@ -12,6 +13,7 @@ from app.cli.json_option import as_json
 from app.cli.limit_options import LimitOptions, limit_options, unset_option
 from app.cli.moments import minute
 from app.cli.policy_options import limits_of, policy_lines, reason
+from app.cli.spent import spent_rows, spent_tokens
 from app.cli.table import fields, section, table
 from app.settings import Settings
 from app.store.paging import MAX_PAGE_ROWS
@@ -52,16 +54,23 @@ def list_tenants(*, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @as_json
 def show_tenant(name: str, *, as_json: bool) -> None:
-    """Show a tenant's limits."""
-    tenant = tenant_view(on_database(lambda engine, _: TenantRecords(engine).get(name)))
+    """Show a tenant's limits, and what its keys have spent together."""
+
+    async def step(engine: AsyncEngine, _: Settings) -> tuple[TenantRecord, dict[str, int]]:
+        found = await TenantRecords(engine).get(name)
+        return found, await spent_tokens(engine, tenant=name)
+
+    record, spent = on_database(step)
+    tenant = tenant_view(record)
     if as_json:
-        click.echo(tenant.model_dump_json())
+        click.echo(json.dumps(tenant.model_dump(mode="json") | {"spent": spent}))
         return
     rows: list[tuple[str, object]] = [
         ("name", tenant.name),
         ("keys", tenant.keys),
         ("created", minute(tenant.created_at)),
         ("changed", minute(tenant.updated_at)),
+        *spent_rows(spent),
     ]
     click.echo(fields(rows))
     click.echo(section("limits", policy_lines(tenant.limits), empty="none"))

@@ -57,6 +57,8 @@ def outcome_of(meter: Meter) -> AuditOutcome:
         time_to_first_token_seconds=meter.time_to_first_token_seconds,
         duration_seconds=meter.duration_seconds,
         findings=findings_of(meter),
+        charged_tokens=meter.charged_tokens,
+        settled_at=meter.settled_at,
     )
 
 

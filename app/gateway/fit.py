@@ -7,7 +7,6 @@ is base64 of more bytes than the thought has.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from app.errors import ColdPrefillTooLong, ContextTooLong
@@ -21,6 +20,8 @@ from app.upstream.workers import Workers
 # bounds, not estimates.
 TEMPLATE_TOKENS = 512
 TEMPLATE_TOKENS_PER_MESSAGE = 8
+# Answers of a length that we chose, for which a minute's tokens have room at least.
+DEFAULTS_IN_A_MINUTE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,17 @@ async def fit(
     return Fitted(max_tokens, prompt_tokens, cached, needed, exact is not None)
 
 
+def with_max_tokens(prepared: PreparedRequest, max_tokens: int) -> PreparedRequest:
+    """The same request with another cap, at least 1."""
+    max_tokens = max(1, max_tokens)
+    return replace(
+        prepared,
+        fields={**prepared.fields, "max_tokens": max_tokens},
+        max_tokens=max_tokens,
+        needed_tokens=max(0, prepared.needed_tokens - prepared.max_tokens + max_tokens),
+    )
+
+
 async def count_exactly(prepared: PreparedRequest, workers: Workers) -> PreparedRequest:
     """The same request with a worker's count of its prompt, or as it was where no worker can say.
 
@@ -97,7 +109,7 @@ async def refuse_cold(
     limit = min((limit for limit in limits if limit is not None), default=None)
     if limit is None:
         return prepared
-    if limit / LIKELY_ERROR < prepared.cold_tokens <= limit * LIKELY_ERROR:
+    if prepared.cold_tokens <= limit * LIKELY_ERROR and _suspected(prepared) > limit / LIKELY_ERROR:
         prepared = await count_exactly(prepared, workers)
     if prepared.cold_tokens > limit:
         raise ColdPrefillTooLong(
@@ -106,25 +118,32 @@ async def refuse_cold(
     return prepared
 
 
+def _suspected(prepared: PreparedRequest) -> float:
+    """The cold tokens, also by the estimate that has learned nothing: odd prompts that a client
+    sends on purpose bring the other one down, and may not lift what its key is bound to."""
+    estimate = prepared.estimate
+    if prepared.exact or estimate is None:
+        return prepared.cold_tokens
+    prior = estimate.profile.text_tokens + estimate.profile.template_tokens
+    return prepared.cold_tokens * max(1.0, prior / prepared.prompt_tokens)
+
+
 def _admissible(
     request: ChatRequest, principal: Principal, estimate: PromptEstimate, settings: Settings
 ) -> int:
     """At most so many tokens of a choice: a default of ours must not make a request that no waiting
-    could admit, whatever is left at the moment."""
-    limit = min(_token_limits(principal), default=None)
-    if limit is None:
-        return settings.default_output_tokens
+    could admit, whatever is left at the moment. Nor may it need a minute's whole allowance, or any
+    other request of the key would keep it waiting for ever."""
     cached = math.ceil(estimate.cached_tokens * settings.cached_token_weight)  # as it will cost
     cost = estimate.prompt_tokens - estimate.cached_tokens + cached
-    spare = limit - cost - (principal.policy.salvage_tokens or 0)
-    return max(1, spare // request.n)
-
-
-def _token_limits(principal: Principal) -> Iterator[int]:
+    cost += principal.policy.salvage_tokens or 0
+    spare = [settings.default_output_tokens * request.n]
     for limits in (principal.policy, principal.tenant_limits):
-        for limit in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month):
-            if limit is not None:
-                yield limit
+        if limits.tokens_per_minute is not None:
+            spare.append((limits.tokens_per_minute - cost) // DEFAULTS_IN_A_MINUTE)
+        budgets = (limits.tokens_per_day, limits.tokens_per_month)
+        spare += [budget - cost for budget in budgets if budget is not None]
+    return max(1, min(spare) // request.n)
 
 
 def _rescaled(cached_tokens: int, estimated_tokens: int, prompt_tokens: int) -> int:

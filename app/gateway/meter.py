@@ -12,7 +12,8 @@ from functools import reduce
 from app.audit.records import Outcome
 from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
 from app.gateway.types import Caller, PreparedRequest, Principal, Rescue, Screened
-from app.limits.local import Reservation
+from app.limits.leases import Admission
+from app.limits.subjects import NO_STANDING, Standing
 from app.protocol.answer import AnswerReader
 from app.protocol.events import Usage, Visible
 from app.protocol.request import ChatRequest
@@ -32,7 +33,11 @@ class Meter:
     request: ChatRequest | None = None
     screened: Screened | None = None
     prepared: PreparedRequest | None = None
-    reservation: Reservation | None = None
+    limits_asked: bool = False  # an admission may have counted the request, whatever came of it
+    admission: Admission | None = None
+    standing: Standing = NO_STANDING  # what the key had left
+    charged_tokens: int | None = None
+    settled_at: float | None = None  # seconds since the epoch
     intent_recorded: bool = False
     worker: str | None = None
     attempts: int = 0

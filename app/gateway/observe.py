@@ -5,7 +5,7 @@ import structlog
 from app.audit.records import Outcome
 from app.gateway.audit import hit_counts
 from app.gateway.meter import Meter
-from app.limits.local import LimitReached
+from app.limits.refusals import LimitReached
 from app.store.secrets import scrub
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import FinishedRequest, Metrics
@@ -37,7 +37,7 @@ def observe(meter: Meter, metrics: Metrics) -> None:
     if outcome is Outcome.CANCELLED:
         metrics.client_cancelled()
     if isinstance(error, LimitReached):
-        metrics.rate_limited(error.scope)
+        metrics.rate_limited(error.refusal.scope)
     if meter.worker is not None and error is None:
         metrics.upstream_succeeded(meter.worker)
     elif meter.worker is not None and outcome is Outcome.FAILED and meter.readers:

@@ -25,6 +25,7 @@ from app.errors import GatewayError, InternalError, Unavailable
 from app.gateway.admit import admit
 from app.gateway.audit import intent_of, outcome_of
 from app.gateway.authenticate import authenticate
+from app.gateway.cost import subjects_of
 from app.gateway.expect import Learned
 from app.gateway.interruption import Interruption
 from app.gateway.learn import learn
@@ -35,10 +36,11 @@ from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
 from app.gateway.screen import screen
 from app.gateway.seal import seal
-from app.gateway.settle import settle
+from app.gateway.settle import count, settle
 from app.gateway.stream import stream
 from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
-from app.limits.local import LocalLimits
+from app.limits.limiter import Limiter
+from app.limits.subjects import Standing
 from app.protocol.domains import Lexicon
 from app.protocol.sealed import Sealer
 from app.rules.watch import RulebookWatch
@@ -61,7 +63,7 @@ class Gateway:
     settings: Settings
     pepper: bytes
     keys: KeyStore
-    limits: LocalLimits
+    limiter: Limiter
     audit: AuditLog
     workers: Workers
     sealer: Sealer | None
@@ -92,13 +94,13 @@ async def complete(call: Call, gateway: Gateway) -> None:
         except Exception as error:  # noqa: BLE001 - logged, but for its words
             log_crash(call.caller.request_id, error)
             meter.end(InternalError("The gateway failed; it has been logged."))
-        settle(meter.reservation, meter.usage, gateway.limits)
+        await _settle(meter, gateway)
         learn(meter, gateway.learned, gateway.metrics)
         await _record_outcome(meter, gateway)
         observe(meter, gateway.metrics)
         # Only now: whoever sees the end of an answer can rely on its record.
         if meter.error is not None:
-            await call.fail(meter.error)
+            await call.fail(meter.error, meter.standing)
         elif answer is not None:
             await answer.finish(meter.usage, meter.finishes)
     if cancelled is not None:
@@ -110,11 +112,15 @@ async def consult(
     credential: Callable[[], str],
     gateway: Gateway,
     look_up: Callable[[Principal], T],
+    tell: Callable[[Standing], None],
 ) -> T:
-    """A request that needs no worker: authenticated, audited and observed like any other."""
+    """A request that needs no worker: authenticated, audited and observed like any other, but not
+    charged. `tell` learns what the key has left."""
     meter = Meter(caller, gateway.clock)
     try:
         meter.principal = await authenticate(credential(), gateway.keys)
+        await count(meter, gateway.limiter, requests=0)
+        tell(meter.standing)
         result = look_up(meter.principal)
         meter.end(None)
         return result
@@ -137,6 +143,8 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
         if gateway.drain.draining:
             raise shutting_down()
         meter.principal = await authenticate(call.credential(), gateway.keys)
+        # Before its body is read: a key that is over its requests must not cost more than that.
+        gateway.limiter.check(subjects_of(meter.principal))
         meter.request = request = await call.read()
         answer = call.answer(request, meter.principal.policy)
         async with call.watch(interruption), answer.pulse():
@@ -162,9 +170,18 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                 gateway.learned,
             )
             answer.adjusted(prepared.adjusted)
-            meter.reservation = admit(
-                prepared, meter.principal, gateway.limits, meter.caller.request_id
+            meter.limits_asked = True
+            prepared, meter.admission = await admit(
+                prepared,
+                meter.principal,
+                gateway.limiter,
+                gateway.workers,
+                gateway.settings,
+                meter.caller.request_id,
             )
+            meter.prepared = prepared
+            meter.standing = meter.admission.standing
+            answer.limited(meter.standing)
             await _record_intent(meter, gateway)
             silence = gateway.settings.inter_token_seconds
             asked: PreparedRequest | None = prepared
@@ -186,6 +203,17 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                 tenant = meter.principal.tenant
                 await answer.send(seal(last, meter, tenant, gateway.sealer, gateway.metrics))
     return answer
+
+
+async def _settle(meter: Meter, gateway: Gateway) -> None:
+    """Nothing that goes wrong here keeps a request from its record and its end."""
+    try:
+        async with asyncio.timeout(gateway.settings.settle_seconds):
+            await settle(meter, gateway.limiter, gateway.settings.cached_token_weight)
+    except TimeoutError:
+        log.error("settled_late", request_id=meter.caller.request_id)
+    except Exception as error:  # noqa: BLE001 - logged, but for its words
+        log_crash(meter.caller.request_id, error)
 
 
 async def _record_intent(meter: Meter, gateway: Gateway) -> None:

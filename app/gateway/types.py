@@ -11,6 +11,7 @@ from typing import Protocol
 
 from app.errors import GatewayError
 from app.gateway.interruption import Interruption
+from app.limits.subjects import Standing
 from app.protocol.domains import Domain, Verdict
 from app.protocol.events import Usage, Visible
 from app.protocol.filters.rule import Action, Hit
@@ -139,6 +140,9 @@ class Answer(Protocol):
     def adjusted(self, values: Mapping[str, float]) -> None:
         """Says in a header what was changed of the request, if none has left yet."""
 
+    def limited(self, standing: Standing) -> None:
+        """Says in headers, if none has left yet, what the key has left of its limits."""
+
     def annotated(self, domains: Sequence[str], *, in_body: bool) -> None:
         """Says in a header, if none has left yet, and in the body where that was asked for, of
         which high-risk domains the prompt is."""
@@ -169,5 +173,5 @@ class Call(Protocol):
 
     def answer(self, request: ChatRequest, policy: Policy) -> Answer: ...
 
-    async def fail(self, error: GatewayError) -> None:
+    async def fail(self, error: GatewayError, standing: Standing) -> None:
         """A status and a body before the first byte, an error event after it."""

@@ -130,6 +130,7 @@ def _adopt_standard_library(level: int) -> None:
         server.propagate = True
         server.setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True  # ours says more
+    logging.getLogger("slowapi").disabled = True  # a line for each refusal, to whoever knocks
 
 
 def _console_form(*, colors: bool) -> tuple[Processor, ...]:

@@ -30,6 +30,7 @@ from app.telemetry.series import (
     DOMAIN_ACTIONS,
     KEEPALIVE_KINDS,
     RATE_LIMIT_SCOPES,
+    RECOUNT_OUTCOMES,
     RELOAD_OUTCOMES,
     RESCUE_KINDS,
     RESCUE_OUTCOMES,
@@ -86,6 +87,7 @@ class Metrics:
         self._models: dict[str, _ModelSeries] = {}
         # Made at once, so that they are there, at 0, before anything happens.
         self._scopes = _each(series.rate_limited, RATE_LIMIT_SCOPES)
+        self._recounts = _each(series.budget_recounts, RECOUNT_OUTCOMES)
         self._keepalives = _each(series.keepalives, KEEPALIVE_KINDS)
         self._hidden = _each(series.think_leaks_prevented, Hidden)
         self._disagreements = _each(series.parser_disagreements, Engine)
@@ -134,8 +136,21 @@ class Metrics:
         model.count(request.usage)
 
     def rate_limited(self, scope: str) -> None:
-        """`scope`: requests, tokens or concurrency."""
+        """`scope`: requests, tokens, concurrency, day or month."""
         self._scopes[scope].inc()
+
+    def limits_degraded(self, degraded: bool) -> None:
+        self._series.limits_degraded.set(1 if degraded else 0)
+
+    def limits_unanswered(self) -> None:
+        self._series.limits_unanswered.inc()
+
+    def replicas_seen(self, replicas: int) -> None:
+        self._series.replicas.set(replicas)
+
+    def budget_recounted(self, outcome: str) -> None:
+        """`outcome`: done, late (midnight came, or another was quicker), failed or dropped."""
+        self._recounts[outcome].inc()
 
     def client_cancelled(self) -> None:
         self._series.client_cancelled.inc()

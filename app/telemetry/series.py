@@ -14,7 +14,8 @@ PREFIX = "gateway"
 
 TOKEN_KINDS = ("prompt", "completion", "reasoning", "cached")
 KEEPALIVE_KINDS = ("comment", "delta")
-RATE_LIMIT_SCOPES = ("requests", "tokens", "concurrency")
+RATE_LIMIT_SCOPES = ("requests", "tokens", "concurrency", "day", "month")
+RECOUNT_OUTCOMES = ("done", "late", "failed", "dropped")
 RESCUE_KINDS = ("salvage", "retry")
 RESCUE_OUTCOMES = ("answered", "empty", "failed")
 SEAL_EVENTS = ("sealed", "restored", "malformed", "unknown_key", "foreign", "expired")
@@ -90,6 +91,7 @@ class Series:
         self._answers(family)
         self._policy(family)
         self._filters(family)
+        self._limits(family)
         self._audit(family)
 
     def _requests(self, family: _Family) -> None:
@@ -242,6 +244,23 @@ class Series:
             "rules_reloads",
             "Changed files of rules, by whether they were taken. A refused one changes nothing.",
             ["outcome"],
+        )
+
+    def _limits(self, family: _Family) -> None:
+        self.limits_degraded = family.gauge(
+            "limits_degraded",
+            "1 while Redis cannot be asked and this replica enforces its share of the limits.",
+            several="livemax",
+        )
+        self.limits_unanswered = family.counter(
+            "limits_unanswered",
+            "Calls to Redis that met an error or no answer in time; those of one write are one.",
+        )
+        self.replicas = family.gauge(
+            "replicas", "Replicas that share the limits, as Redis last said.", several="livemax"
+        )
+        self.budget_recounts = family.counter(
+            "budget_recounts", "Token budgets counted again from the audit log.", ["outcome"]
         )
 
     def _audit(self, family: _Family) -> None:

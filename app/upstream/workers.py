@@ -1,6 +1,6 @@
 """The workers as the data path uses them: which are there, how to ask them, how patiently."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.protocol.request import Json
 from app.settings import Settings
@@ -9,7 +9,11 @@ from app.upstream.client import WorkerClient
 from app.upstream.endpoint import Endpoint
 from app.upstream.engines import worker_body
 from app.upstream.pool import Pool
+from app.upstream.turns import Turns
 from app.upstream.worker_stream import WorkerStream
+
+# Of one tenant: counting a million tokens takes a worker's processor some 4 s.
+COUNTS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Workers:
     client: WorkerClient
     settings: Settings
     metrics: Metrics
+    counting: Turns = field(default_factory=lambda: Turns(COUNTS_AT_ONCE))
 
     @property
     def context_tokens(self) -> int:
@@ -25,8 +30,10 @@ class Workers:
         return self.pool.context_tokens
 
     async def count_tokens(self, fields: Json) -> int | None:
-        """What a worker makes of this prompt, or None where none can say. Raises Unavailable."""
-        return await self.client.count_tokens(self.pool.pick(), fields)
+        """What a worker makes of this prompt, or None where none can say. No limit binds it, so a
+        tenant gets few at a time. Raises Unavailable."""
+        async with self.counting.of(fields.get("cache_salt", "")):  # which is the tenant's own
+            return await self.client.count_tokens(self.pool.pick(), fields)
 
     async def open(
         self, endpoint: Endpoint, fields: Json, prompt_tokens: int, *, model: str, request_id: str

@@ -33,7 +33,7 @@ def assert_told_as_ours(response: Response) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("part", ["keys", "limits", "workers"])
+@pytest.mark.parametrize("part", ["keys", "limiter", "workers"])
 async def test_a_defect_on_the_way_to_the_worker_is_a_500_and_is_recorded(
     part: str, stream: bool, gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
@@ -62,7 +62,7 @@ async def test_the_gateway_goes_on_after_a_defect(gateway: RunningGateway) -> No
     whole = gateway.app.state.gateway
     body = {"model": "qwythos", "messages": HELLO}
     async with gateway.raw() as client:
-        break_part(gateway, "limits")
+        break_part(gateway, "limiter")
         await client.post(CHAT, gateway.key, body)
         head = await client.head()
         assert head.status == 500

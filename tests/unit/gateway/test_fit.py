@@ -11,6 +11,7 @@ from app.gateway.types import PreparedRequest
 from app.protocol.prefix import prefix_of
 from app.protocol.prompt_text import prompt_text
 from app.protocol.request import ChatRequest, Json
+from app.protocol.token_estimate import REPORTS_KEPT, profile_of
 from app.upstream.workers import Workers
 from tests.unit.gateway.preparing import CALLER, REQUEST, Counting, learned, run
 
@@ -116,6 +117,17 @@ async def test_far_below_the_limit_nobody_is_asked() -> None:
     counting = workers(count=10**6)
     await run(LONG, counting, max_cold_prefill_tokens=100_000)
     assert counting.asked == 0
+
+
+async def test_an_estimate_that_was_trained_down_does_not_lift_the_limit() -> None:
+    knowing = learned()
+    profile = profile_of(prompt_text({"messages": [WORDS]}))
+    for _ in range(REPORTS_KEPT):  # prompts of one letter look so
+        knowing.estimates.learn("key_1", profile, round(profile.text_tokens / 4))
+    counting = workers(count=25_000)
+    with pytest.raises(ColdPrefillTooLong) as caught:
+        await run(LONG, counting, knowing=knowing, max_cold_prefill_tokens=12_000)
+    assert (caught.value.cold_tokens, counting.asked) == (25_000, 1)
 
 
 async def test_a_warm_prompt_may_be_longer() -> None:

@@ -97,13 +97,21 @@ async def test_a_default_leaves_room_for_what_no_waiting_could_admit() -> None:
     # The limit has to hold the prompt, every choice, and what may be added to an empty one.
     prompt_tokens = (await run()).prompt_tokens
     prepared = await run(
-        replace(REQUEST, n=4), tokens_per_minute=prompt_tokens + 1_000, salvage_tokens=200
+        replace(REQUEST, n=4), tokens_per_day=prompt_tokens + 1_000, salvage_tokens=200
     )
     assert prepared.max_tokens == 200
 
 
-@pytest.mark.parametrize("limit", ["tokens_per_minute", "tokens_per_day", "tokens_per_month"])
-async def test_the_tenants_limits_and_budgets_count_as_well(limit: str) -> None:
+async def test_a_default_does_not_need_all_of_a_minutes_tokens() -> None:
+    # Any other request of the key would keep it waiting for ever.
+    prompt_tokens = (await run()).prompt_tokens
+    limit = prompt_tokens + 1_000
+    assert (await run(tokens_per_minute=limit)).max_tokens == 500
+    assert (await run(tenant_limits=Limits(tokens_per_minute=limit))).max_tokens == 500
+
+
+@pytest.mark.parametrize("limit", ["tokens_per_day", "tokens_per_month"])
+async def test_the_tenants_budgets_count_as_well(limit: str) -> None:
     prompt_tokens = (await run()).prompt_tokens
     tight = {limit: prompt_tokens + 150}
     assert (await run(**tight)).max_tokens == 150

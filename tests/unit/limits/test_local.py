@@ -1,162 +1,153 @@
-import re
+"""What limits in this process do besides what they do in Redis; the rest is in the laws of both."""
 
 import pytest
 
-from app.limits.local import LEASE_SECONDS, LimitReached, LocalLimits, Scope
-from app.store.policy import Policy
+from app.limits.local import BUDGET_KEPT_SECONDS, LocalLimits
+from app.limits.subjects import Decision, Scope, Spending, Subject, Uncounted
+from tests.support.limited import counted, demand, key, tenant
+from tests.support.redis_moments import Moment
 
-# What clients look for in the message, to know how long to wait.
-TRY_AGAIN = re.compile(r"try again in\s*(\d+(?:\.\d+)?)\s*(s|ms|seconds?)")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+LEASE_SECONDS = 30.0
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def moment() -> Moment:
+    return Moment(1_800_000_000_000_000)
 
 
 @pytest.fixture
-def limits(clock: Clock) -> LocalLimits:
-    return LocalLimits(clock)
+def limits(moment: Moment) -> LocalLimits:
+    return LocalLimits(moment, lease_seconds=LEASE_SECONDS, recount_seconds=30)
 
 
-def refusal(limits: LocalLimits, policy: Policy, cost_tokens: int = 1) -> LimitReached:
-    with pytest.raises(LimitReached) as caught:
-        limits.admit("key_a", "req_refused", policy, cost_tokens)
-    return caught.value
+@pytest.fixture
+def stand_in(moment: Moment) -> LocalLimits:
+    return LocalLimits(moment, lease_seconds=LEASE_SECONDS, recount_seconds=30, standing_in=True)
 
 
-def test_a_subject_without_limits_is_admitted_and_not_remembered(limits: LocalLimits) -> None:
-    reservation = limits.admit("key_a", "req_1", Policy(), 10**9)
-    limits.settle(reservation, 5)
-    assert limits.subjects == 0
+async def admitted(limits: LocalLimits, subject: Subject, **demanded: int) -> bool:
+    return (await decide(limits, subject, **demanded)).refusal is None
 
 
-def test_requests_over_the_minute_are_refused_in_the_words_that_clients_parse(
-    limits: LocalLimits, clock: Clock
+async def decide(limits: LocalLimits, subject: Subject, **demanded: int) -> Decision:
+    decision = await limits.admit(demand(subject, **demanded))  # type: ignore[arg-type]  # tokens, requests
+    assert isinstance(decision, Decision)
+    return decision
+
+
+async def test_idle_subjects_are_forgotten_and_running_ones_are_not(
+    limits: LocalLimits, moment: Moment
 ) -> None:
-    policy = Policy(requests_per_minute=40)
-    for number in range(40):
-        limits.admit("key_a", f"req_{number}", policy, 1)
-    error = refusal(limits, policy)
-    assert error.message == (
-        "Rate limit reached for key_a on requests per min (RPM): Limit 40, Used 40, Requested 1. "
-        "Please try again in 1.5s."
-    )
-    assert TRY_AGAIN.search(error.message)
-    assert (error.status, error.code, error.scope) == (429, "rate_limit_exceeded", Scope.REQUESTS)
-    assert error.retry_after_seconds == pytest.approx(1.5)
-    clock.now += 1.5
-    limits.admit("key_a", "req_later", policy, 1)
-
-
-def test_a_short_wait_is_said_in_milliseconds_and_asked_as_a_second(
-    limits: LocalLimits, clock: Clock
-) -> None:
-    policy = Policy(tokens_per_minute=60_000)
-    limits.admit("key_a", "req_1", policy, 60_000)
-    error = refusal(limits, policy, 20)
-    assert "Please try again in 20ms." in error.message
-    assert error.retry_after_seconds == 1
-
-
-def test_no_wait_longer_than_clients_obey_is_asked_for(limits: LocalLimits) -> None:
-    policy = Policy(tokens_per_minute=100)
-    limits.settle(limits.admit("key_a", "req_1", policy, 100), 300)
-    error = refusal(limits, policy, 50)
-    assert "Used 300" in error.message
-    assert "Please try again in 150s." in error.message
-    assert error.retry_after_seconds == 60
-
-
-def test_a_request_larger_than_the_bucket_is_told_not_to_come_back(limits: LocalLimits) -> None:
-    error = refusal(limits, Policy(tokens_per_minute=1000), 1001)
-    assert error.message.startswith("Request too large for key_a on tokens per min (TPM)")
-    assert "Limit 1000, Requested 1001" in error.message
-    assert error.should_retry is False
-    assert error.retry_after_seconds is None
-    assert (b"x-should-retry", b"false") in error.headers()
-
-
-def test_a_refusal_takes_nothing(limits: LocalLimits) -> None:
-    policy = Policy(requests_per_minute=2, tokens_per_minute=100, concurrency=5)
-    limits.admit("key_a", "req_1", policy, 90)
-    assert refusal(limits, policy, 20).scope is Scope.TOKENS
-    limits.admit("key_a", "req_2", policy, 10)
-    assert refusal(limits, policy).scope is Scope.REQUESTS
-
-
-def test_unused_tokens_come_back_and_the_request_does_not(limits: LocalLimits) -> None:
-    policy = Policy(requests_per_minute=2, tokens_per_minute=100)
-    limits.settle(limits.admit("key_a", "req_1", policy, 100), 10)
-    limits.admit("key_a", "req_2", policy, 90)
-    assert refusal(limits, policy).scope is Scope.REQUESTS
-
-
-def test_settling_twice_gives_back_once(limits: LocalLimits) -> None:
-    policy = Policy(tokens_per_minute=100)
-    reservation = limits.admit("key_a", "req_1", policy, 50)
-    limits.admit("key_a", "req_2", policy, 50)
-    limits.settle(reservation, 0)
-    limits.settle(reservation, 0)
-    assert "Used 50" in refusal(limits, policy, 60).message
-
-
-def test_tokens_come_back_at_the_rate_at_which_they_were_taken(limits: LocalLimits) -> None:
-    reservation = limits.admit("key_a", "req_1", Policy(tokens_per_minute=100), 100)
-    limits.settle(reservation, 0)
-    limits.admit("key_a", "req_2", Policy(tokens_per_minute=1000), 1000)
-
-
-def test_concurrency_is_freed_by_settling(limits: LocalLimits) -> None:
-    policy = Policy(concurrency=1)
-    reservation = limits.admit("key_a", "req_1", policy, 1)
-    error = refusal(limits, policy)
-    assert error.scope is Scope.CONCURRENCY
-    assert "on concurrent requests: Limit 1, Used 1" in error.message
-    assert error.retry_after_seconds == 1
-    limits.settle(reservation, 1)
-    limits.admit("key_a", "req_2", policy, 1)
-
-
-def test_a_lease_that_nobody_settles_ends_by_itself(limits: LocalLimits, clock: Clock) -> None:
-    policy = Policy(concurrency=1)
-    reservation = limits.admit("key_a", "req_1", policy, 1)
-    clock.now += LEASE_SECONDS
-    limits.admit("key_a", "req_2", policy, 1)
-    limits.settle(reservation, 1)
-    assert refusal(limits, policy).scope is Scope.CONCURRENCY
-
-
-def test_the_same_request_asked_twice_takes_once(limits: LocalLimits) -> None:
-    policy = Policy(requests_per_minute=1, concurrency=1)
-    first = limits.admit("key_a", "req_1", policy, 1)
-    assert limits.admit("key_a", "req_1", policy, 1) is first
-
-
-def test_subjects_do_not_share(limits: LocalLimits) -> None:
-    policy = Policy(requests_per_minute=1)
-    limits.admit("key_a", "req_1", policy, 1)
-    limits.admit("key_b", "req_2", policy, 1)
-    refusal(limits, policy)
-
-
-def test_idle_subjects_are_forgotten_and_running_ones_are_not(
-    limits: LocalLimits, clock: Clock
-) -> None:
-    policy = Policy(tokens_per_minute=100, concurrency=1)
-    running = limits.admit("key_running", "req_running", policy, 100)
+    running = key("key_running", tokens_per_minute=100, concurrency=1)
+    assert await admitted(limits, running, tokens=100)
     for number in range(1000):
-        limits.settle(limits.admit(f"key_{number}", f"req_{number}", policy, 1), 1)
-        clock.now += 1
-    assert limits.subjects <= 150
-    with pytest.raises(LimitReached):
-        limits.admit("key_running", "req_more", policy, 1)
-    limits.settle(running, 1)
+        one = demand(key(f"key_{number}", tokens_per_minute=100), tokens=1)
+        await limits.admit(one)
+        await limits.settle(one, Spending(1))
+        moment.step(1)
+        if not number % 10:
+            await limits.renew(running, {"req_running": 100})
+    assert limits.subjects <= 75
+    assert not await admitted(limits, running, tokens=1)
+
+
+async def test_a_request_that_is_never_settled_is_forgotten_some_day(
+    limits: LocalLimits, moment: Moment
+) -> None:
+    await limits.admit(demand(key("key_lost", concurrency=1)))
+    moment.step(3600)
+    for _ in range(10):
+        await limits.admit(demand(key(concurrency=100)))
+    assert limits.subjects == 1
+
+
+async def test_a_budget_is_remembered_for_a_while_after_its_last_use(
+    limits: LocalLimits, moment: Moment
+) -> None:
+    subject = key("key_budget", tokens_per_day=100)
+    began = await limits.begin_recount(subject)
+    assert began is not None
+    await limits.finish_recount(subject, began, 60, 60)
+    moment.step(BUDGET_KEPT_SECONDS - 1)
+    await limits.admit(counted(key(requests_per_minute=1)))
+    assert not await admitted(limits, subject, tokens=50)
+    moment.step(BUDGET_KEPT_SECONDS + 1)
+    await limits.admit(counted(key(requests_per_minute=1)))
+    assert await limits.admit(demand(subject, tokens=50)) == Uncounted(subject)
+
+
+@pytest.mark.parametrize("other", [False, True])
+async def test_a_limit_that_changes_acts_at_once(
+    limits: LocalLimits, moment: Moment, other: bool
+) -> None:
+    """Also on the way by which idle subjects are found."""
+    await limits.admit(counted(key(requests_per_minute=600), requests=600))
+    slow = key(requests_per_minute=6)
+    assert not await admitted(limits, slow)
+    moment.step(30)
+    if other:
+        await limits.admit(demand(key("key_other", requests_per_minute=1)))
+    # What was missing is as many seconds as before, not as many requests.
+    assert [await admitted(limits, slow) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_limit_that_is_taken_away_leaves_nothing_behind(limits: LocalLimits) -> None:
+    assert await admitted(limits, key(requests_per_minute=5), requests=5)
+    assert await admitted(limits, key(tokens_per_minute=5), tokens=1)
+    assert await admitted(limits, key(requests_per_minute=5), requests=5)
+
+
+async def test_a_stand_in_counts_no_budget_and_closes_it_when_it_is_spent(
+    stand_in: LocalLimits,
+) -> None:
+    subject = key(tokens_per_day=100)
+    one = demand(subject, tokens=60)
+    assert isinstance(await stand_in.admit(one), Decision)
+    await stand_in.settle(one, Spending(60))
+    refusal = (await decide(stand_in, subject, tokens=50)).refusal
+    assert refusal is not None
+    assert (refusal.scope, refusal.wait_seconds) == (Scope.DAY, None)
+    assert await admitted(stand_in, subject, tokens=40)
+
+
+async def test_a_stand_in_lets_one_request_pass_that_is_larger_than_its_share(
+    stand_in: LocalLimits, moment: Moment
+) -> None:
+    subject = key(tokens_per_minute=1000)
+    one = demand(subject, tokens=5000)
+    assert isinstance(await stand_in.admit(one), Decision)
+    assert not await admitted(stand_in, subject, tokens=1)
+    moment.step(240)
+    assert not await admitted(stand_in, subject, tokens=1)  # it owes the rest
+    moment.step(60)
+    assert await admitted(stand_in, subject, tokens=1000)
+
+
+async def test_what_ran_before_takes_slots_of_a_stand_in_and_none_of_its_allowance(
+    stand_in: LocalLimits,
+) -> None:
+    subject = key(concurrency=2, tokens_per_minute=1000, tokens_per_day=100)
+    await stand_in.renew(subject, {"req_before": 900})
+    assert await admitted(stand_in, subject, tokens=100)
+    refusal = (await decide(stand_in, subject)).refusal
+    assert refusal is not None
+    assert refusal.scope is Scope.CONCURRENCY
+
+
+async def test_what_ran_before_brings_a_stand_in_no_tokens_that_it_never_took(
+    stand_in: LocalLimits,
+) -> None:
+    subject = key(tokens_per_minute=1000, tokens_per_day=5000)
+    before = demand(subject, tokens=900)
+    await stand_in.renew(subject, {before.request_id: 900})
+    assert await admitted(stand_in, subject, tokens=1000)
+    await stand_in.settle(before, Spending(0))
+    assert not await admitted(stand_in, subject, tokens=1)
+
+
+async def test_a_tenant_and_its_keys_do_not_share_with_another(limits: LocalLimits) -> None:
+    for name in ("acme", "other"):
+        subjects = key("key_a", name, requests_per_minute=1), tenant(name, requests_per_minute=1)
+        decision = await limits.admit(demand(*subjects))
+        assert isinstance(decision, Decision)
+        assert decision.refusal is None

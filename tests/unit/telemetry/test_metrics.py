@@ -51,6 +51,10 @@ CONTRACT = {
     "gateway_in_flight_requests": [],
     "gateway_tokens": ["kind", "model"],
     "gateway_prompt_estimate_ratio": [],
+    "gateway_limits_degraded": [],
+    "gateway_limits_unanswered": [],
+    "gateway_replicas": [],
+    "gateway_budget_recounts": ["outcome"],
     "gateway_overhead_seconds": [],
     "gateway_upstream_requests": ["outcome", "worker"],
     "gateway_upstream_retries": ["reason"],
@@ -115,6 +119,9 @@ def everything_happens(metrics: Metrics) -> None:
     with metrics.in_flight():
         metrics.request_finished(finished())
     metrics.rate_limited("tokens")
+    metrics.limits_degraded(True)
+    metrics.replicas_seen(3)
+    metrics.budget_recounted("done")
     metrics.client_cancelled()
     metrics.stream_failed("upstream_error")
     metrics.kept_alive("comment")
