@@ -5,7 +5,7 @@
      │   ├─ ContextTooLong    client    400  prompt and answer do not fit the model's context
      │   ├─ NotHttp           client    400  what no two servers would read in the same way
      │   └─ UrlTooLong        client    414
-     ├─ Unauthenticated       client    401  no key, or not one of ours
+     ├─ Unauthenticated       client    401  no key, or not one of ours; `failure` says which
      ├─ Forbidden             policy    403  the key may not do this
      ├─ NotFound              client    404  no such model, route or record
      ├─ MethodNotAllowed      client    405
@@ -142,11 +142,26 @@ class UrlTooLong(InvalidRequest):
     default_code = "request_url_too_long"
 
 
+class AuthenticationFailure(StrEnum):
+    """Why a caller was not believed: for those who count, never for the caller."""
+
+    MISSING = "missing"  # no credential at all
+    MALFORMED = "malformed"  # nothing that a key can look like
+    UNKNOWN = "unknown"  # opens nothing now: never issued, expired, disabled or revoked
+    THROTTLED = "throttled"  # not looked at, after too many of the others
+
+
 class Unauthenticated(GatewayError):
     fault = Fault.CLIENT
     status = 401
     type = "invalid_request_error"
     default_code = "invalid_api_key"
+
+    def __init__(
+        self, message: str, failure: AuthenticationFailure = AuthenticationFailure.UNKNOWN
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), (b"www-authenticate", b"Bearer")]

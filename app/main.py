@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api.admin import add_admin_routes
+from app.api.client_address import ClientAddresses
 from app.api.documentation import build_documentation_router
 from app.api.errors import add_error_handlers
 from app.api.openai import HotRoutes, add_openai_routes
@@ -22,6 +23,7 @@ from app.drain import Drain
 from app.gateway.expect import Learned
 from app.gateway.ledger import AuditLedger
 from app.gateway.pipeline import Gateway
+from app.limits.attempts import FailedAttempts
 from app.limits.start import check_redis_url, limiting
 from app.protocol.prefix import PrefixMemory
 from app.protocol.sealed import Sealer, parse_sealing_keys
@@ -29,7 +31,7 @@ from app.protocol.token_estimate import TokenEstimates
 from app.rules.document import RulesRefused
 from app.rules.lexicon import shipped_lexicon
 from app.rules.watch import DefaultProfileMissing, RulebookWatch
-from app.settings import Settings, SettingsError
+from app.settings import Network, Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
@@ -51,7 +53,9 @@ class GatewayApp(FastAPI):
     """FastAPI, with the data path outside of its own layers."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestIds(HotRoutes(super().build_middleware_stack()))
+        inner = HotRoutes(super().build_middleware_stack())
+        trusted: Sequence[Network] = self.state.trusted_proxies
+        return RequestIds(ClientAddresses(inner, trusted) if trusted else inner)
 
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, without the 422 that it assumes: ours is a 400 of OpenAI's shape."""
@@ -94,6 +98,7 @@ def create_app(settings: Settings) -> GatewayApp:
         openapi_url=None,  # ours are behind a flood guard
         redirect_slashes=False,  # another path is another route, and there is none
     )
+    app.state.trusted_proxies = settings.trusted_proxies
     app.state.drain = Drain()
     app.state.engine = engine
     add_error_handlers(app)
@@ -165,6 +170,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                     pepper,
                     cache_seconds=settings.key_cache_seconds,
                     cache_entries=settings.key_cache_entries,
+                ),
+                failed_attempts=FailedAttempts(
+                    settings.failed_authentications_per_minute, time.monotonic
                 ),
                 limiter=limiter,
                 audit=audit,

@@ -8,6 +8,7 @@ import os
 from enum import StrEnum
 from functools import cached_property
 from importlib.resources.abc import Traversable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ MIB = 1024 * KIB
 MODEL_ID = "empero-ai/Qwythos-9B-Claude-Mythos-5-1M"
 MODEL_ALIAS = "qwythos"
 WORKERS_FORM = 'must be a JSON list, for example ["http://10.0.0.5:8000"]'
+PROXIES_FORM = 'must be a JSON list, for example ["10.0.0.0/8"]'
 DEFAULT_CONTEXT_TOKENS = 1_010_000  # what the model is served with: `--max-model-len 1010000`
 
 
@@ -99,6 +101,29 @@ def _worker_from_url(value: object) -> object:
 Worker = Annotated[WorkerSettings, BeforeValidator(_worker_from_url)]
 
 
+_NETWORK_FORMS = (str, IPv4Network, IPv6Network)
+
+
+def _network(value: object) -> object:
+    """Of an address the network that is it alone; of IPv4 in IPv6 the IPv4."""
+    try:
+        # Text: a number would be taken for an address, too.
+        network = ip_network(str(value).strip() if isinstance(value, _NETWORK_FORMS) else "")
+    except ValueError:
+        raise ValueError(
+            "must be an address, or a network without host bits, for example 10.0.0.0/8"
+        ) from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        network = IPv4Network((mapped, network.prefixlen - 96))
+    if network.prefixlen == 0:
+        raise ValueError("names every address there is; name your own proxies")
+    return network
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
 def _refuse_empty(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if isinstance(text, str) and not text.strip():
@@ -107,6 +132,8 @@ def _refuse_empty(value: object) -> object:
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_refuse_empty)]
+
+_LIST_FORMS = {"workers": WORKERS_FORM, "trusted_proxies": PROXIES_FORM}
 
 SECRETS = ("database_url", "redis_url", "key_pepper", "admin_token", "sealing_key")
 
@@ -155,6 +182,11 @@ class Settings(BaseSettings):
     recount_delay_seconds: float = Field(default=5.0, gt=0, le=15)  # below RECOUNT_SECONDS
 
     # -- the edge
+    # Whose X-Forwarded-For is believed: addresses and networks of the proxies in front.
+    trusted_proxies: tuple[Network, ...] = ()
+    # From one address, or one /64 of IPv6. A hand that mistypes and a deployment with an old key
+    # make a few, as SDKs do not repeat them; a search makes thousands.
+    failed_authentications_per_minute: int = Field(default=30, ge=1)
     header_deadline_seconds: float = Field(default=10.0, gt=0)
     max_header_bytes: int = Field(default=32 * KIB, ge=1 * KIB)
     max_headers: int = Field(default=100, ge=10)
@@ -262,8 +294,8 @@ def load_settings(**overrides: object) -> Settings:
     except SourceError as error:
         name = str(error).split('"')[1]
         reason = "is not valid JSON"
-        if name == "workers":
-            reason = WORKERS_FORM
+        if name in _LIST_FORMS:
+            reason = _LIST_FORMS[name]
         raise SettingsError(f"{ENV_PREFIX}{name.upper()}: {reason}") from None
 
 
@@ -333,5 +365,5 @@ def _one_line(error: ValidationError) -> str:
     elif first["type"].startswith("url"):
         reason = "must be a URL, for example http://10.0.0.5:8000"
     elif first["type"] == "tuple_type":
-        reason = WORKERS_FORM
+        reason = _LIST_FORMS.get(str(name), "must be a list")
     return f"{where}: {reason[0].lower()}{reason[1:]}"

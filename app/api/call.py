@@ -6,11 +6,13 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from app.api.request_id import request_id_of
-from app.errors import Unauthenticated
+from app.errors import AuthenticationFailure, Unauthenticated
 from app.gateway.types import Caller
 
 
 def caller_of(scope: Scope, headers: Headers, started_at: float, *, route: str) -> Caller:
+    """`client` in the scope is who `ClientAddresses` found it to be: the peer, unless that is a
+    proxy that the settings trust."""
     client = scope.get("client")
     return Caller(
         request_id=request_id_of(scope),
@@ -30,9 +32,10 @@ def bearer(headers: Headers) -> str:
     values = headers.getlist("authorization")
     if not values:
         raise Unauthenticated(
-            "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
+            "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.",
+            AuthenticationFailure.MISSING,
         )
     scheme, _, secret = values[0].strip().partition(" ")
     if len(values) > 1 or scheme.lower() != "bearer" or not secret.strip():
-        raise Unauthenticated("Incorrect API key provided.")
+        raise Unauthenticated("Incorrect API key provided.", AuthenticationFailure.MALFORMED)
     return secret.strip()

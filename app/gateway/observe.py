@@ -3,8 +3,10 @@
 import structlog
 
 from app.audit.records import Outcome
+from app.errors import Unauthenticated
 from app.gateway.audit import hit_counts
 from app.gateway.meter import Meter
+from app.limits.attempts import AuthenticationThrottled
 from app.limits.refusals import LimitReached
 from app.store.secrets import scrub
 from app.telemetry.logs import log_request
@@ -38,6 +40,8 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.client_cancelled()
     if isinstance(error, LimitReached):
         metrics.rate_limited(error.refusal.scope)
+    if isinstance(error, Unauthenticated | AuthenticationThrottled):
+        metrics.authentication_failed(error.failure)
     if meter.worker is not None and error is None:
         metrics.upstream_succeeded(meter.worker)
     elif meter.worker is not None and outcome is Outcome.FAILED and meter.readers:

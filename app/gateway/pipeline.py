@@ -39,6 +39,7 @@ from app.gateway.seal import seal
 from app.gateway.settle import count, settle
 from app.gateway.stream import stream
 from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
+from app.limits.attempts import AuthenticationThrottled, FailedAttempts
 from app.limits.limiter import Limiter
 from app.limits.subjects import Standing
 from app.protocol.domains import Lexicon
@@ -63,6 +64,7 @@ class Gateway:
     settings: Settings
     pepper: bytes
     keys: KeyStore
+    failed_attempts: FailedAttempts
     limiter: Limiter
     audit: AuditLog
     workers: Workers
@@ -118,7 +120,9 @@ async def consult(
     charged. `tell` learns what the key has left."""
     meter = Meter(caller, gateway.clock)
     try:
-        meter.principal = await authenticate(credential(), gateway.keys)
+        meter.principal = await authenticate(
+            credential, caller.client_ip, gateway.keys, gateway.failed_attempts
+        )
         await count(meter, gateway.limiter, requests=0)
         tell(meter.standing)
         result = look_up(meter.principal)
@@ -142,7 +146,9 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
     async with interruption:
         if gateway.drain.draining:
             raise shutting_down()
-        meter.principal = await authenticate(call.credential(), gateway.keys)
+        meter.principal = await authenticate(
+            call.credential, call.caller.client_ip, gateway.keys, gateway.failed_attempts
+        )
         # Before its body is read: a key that is over its requests must not cost more than that.
         gateway.limiter.check(subjects_of(meter.principal))
         meter.request = request = await call.read()
@@ -222,6 +228,8 @@ async def _record_intent(meter: Meter, gateway: Gateway) -> None:
 
 
 async def _record_outcome(meter: Meter, gateway: Gateway) -> None:
+    if isinstance(meter.error, AuthenticationThrottled):
+        return  # counted, and a line in the log: a flood of strangers may cost no database
     try:
         async with asyncio.timeout(gateway.settings.settle_seconds):
             if not meter.intent_recorded:  # refused before any worker was asked

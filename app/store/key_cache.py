@@ -51,13 +51,13 @@ class KeyCache:
         return digest in self._keys
 
     def forget(self, key_id: str) -> None:
-        """Drop the key's answers: it was changed through this process."""
+        """Drop the key's answers: it or its secrets ended through this process."""
         for digest in self._digests_of(lambda key: key.id == key_id):
             del self._keys[digest]
 
     def outdate(self, concerned: Callable[[ApiKey], bool]) -> None:
-        """Ask again about these keys: their plan or tenant was changed through this process. They
-        have still opened, so that a thousand of them are not taken for strangers."""
+        """Ask again about these keys: they, their plan or tenant was changed through this process.
+        They have still opened, so that a thousand of them are not taken for strangers."""
         for digest in self._digests_of(concerned):
             self._keys[digest] = replace(self._keys[digest], asked_at=-math.inf)
 

@@ -98,7 +98,7 @@ class KeyStore:
         """Raises NotFound, and InvalidRequest for a revoked key (`key_revoked`) and for an unknown
         plan."""
         key = await self.records.update(key_id, changes)
-        self._forget(key_id)
+        self._outdate(lambda known: known.id == key_id)
         return key
 
     async def revoke(self, key_id: str) -> KeyRecord:

@@ -26,6 +26,7 @@ from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.histogram import BatchHistogram
 from app.telemetry.series import (
     ADJUSTED_FIELDS,
+    AUTHENTICATION_FAILURES,
     CHECK_OUTCOMES,
     DOMAIN_ACTIONS,
     KEEPALIVE_KINDS,
@@ -87,6 +88,9 @@ class Metrics:
         self._models: dict[str, _ModelSeries] = {}
         # Made at once, so that they are there, at 0, before anything happens.
         self._scopes = _each(series.rate_limited, RATE_LIMIT_SCOPES)
+        self._authentication_failures = _each(
+            series.authentication_failures, AUTHENTICATION_FAILURES
+        )
         self._recounts = _each(series.budget_recounts, RECOUNT_OUTCOMES)
         self._keepalives = _each(series.keepalives, KEEPALIVE_KINDS)
         self._hidden = _each(series.think_leaks_prevented, Hidden)
@@ -151,6 +155,10 @@ class Metrics:
     def budget_recounted(self, outcome: str) -> None:
         """`outcome`: done, late (midnight came, or another was quicker), failed or dropped."""
         self._recounts[outcome].inc()
+
+    def authentication_failed(self, reason: str) -> None:
+        """`reason`: missing, malformed, unknown or throttled."""
+        self._authentication_failures[reason].inc()
 
     def client_cancelled(self) -> None:
         self._series.client_cancelled.inc()

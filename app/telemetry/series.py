@@ -16,6 +16,7 @@ TOKEN_KINDS = ("prompt", "completion", "reasoning", "cached")
 KEEPALIVE_KINDS = ("comment", "delta")
 RATE_LIMIT_SCOPES = ("requests", "tokens", "concurrency", "day", "month")
 RECOUNT_OUTCOMES = ("done", "late", "failed", "dropped")
+AUTHENTICATION_FAILURES = ("missing", "malformed", "unknown", "throttled")
 RESCUE_KINDS = ("salvage", "retry")
 RESCUE_OUTCOMES = ("answered", "empty", "failed")
 SEAL_EVENTS = ("sealed", "restored", "malformed", "unknown_key", "foreign", "expired")
@@ -116,6 +117,12 @@ class Series:
         )
         self.rate_limited = family.counter(
             "rate_limited", "Requests refused with 429, by the limit that refused.", ["scope"]
+        )
+        self.authentication_failures = family.counter(
+            "authentication_failures",
+            "Requests of nobody we know, by what was presented; throttled: not looked at, after "
+            "too many from one network.",
+            ["reason"],
         )
         self.client_cancelled = family.counter(
             "client_cancelled", "Requests whose client left before the end."

@@ -168,6 +168,20 @@ async def test_a_change_of_policy_touches_only_what_it_names(keys: KeyStore) -> 
     assert found.policy == changed.policy
 
 
+async def test_a_changed_key_is_no_stranger(keys: KeyStore) -> None:
+    """It is asked about again, and works on where new keys of its network have to wait."""
+    issued = await keys.create(KeyDraft(name="n"))
+    await keys.authenticate(issued.secret)
+    await keys.update(issued.key.id, {"policy": Policy(concurrency=2)})
+    assert keys.has_opened(issued.secret)
+    key = await keys.authenticate(issued.secret)
+    assert key is not None
+    assert key.policy.concurrency == 2
+    await keys.update(issued.key.id, {"enabled": False})
+    assert await keys.authenticate(issued.secret) is None
+    assert not keys.has_opened(issued.secret)
+
+
 async def test_an_expiry_can_be_set_and_taken_away(keys: KeyStore, clock: Clock) -> None:
     issued = await keys.create(KeyDraft(name="backend"))
     end = (clock.now() + timedelta(days=1)).replace(microsecond=0)

@@ -64,6 +64,7 @@ CONTRACT = {
     "gateway_stream_errors": ["code"],
     "gateway_keepalives": ["kind"],
     "gateway_rate_limited": ["scope"],
+    "gateway_authentication_failures": ["reason"],
     "gateway_think_leak_prevented": ["where"],
     "gateway_hidden_text_shown": [],
     "gateway_parser_disagreement": ["engine"],
@@ -122,6 +123,7 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.limits_degraded(True)
     metrics.replicas_seen(3)
     metrics.budget_recounted("done")
+    metrics.authentication_failed("throttled")
     metrics.client_cancelled()
     metrics.stream_failed("upstream_error")
     metrics.kept_alive("comment")

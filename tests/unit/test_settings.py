@@ -1,0 +1,67 @@
+"""What the settings of the edge take, and what they say where they do not."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from app.settings import SettingsError, load_settings
+
+VARIABLE = "GATEWAY_TRUSTED_PROXIES"
+
+
+def test_nobody_is_trusted_unless_named() -> None:
+    settings = load_settings()
+    assert settings.trusted_proxies == ()
+    assert settings.failed_authentications_per_minute == 30
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        VARIABLE, '["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::1", "::ffff:10.1.0.0/112"]'
+    )
+    assert load_settings().trusted_proxies == tuple(
+        map(ip_network, ("10.0.0.0/8", "192.0.2.1", "fd00::/8", "::1", "10.1.0.0/16"))
+    )
+
+
+def test_trusted_proxies_may_stand_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("trusted_proxies: [10.0.0.0/8]\nfailed_authentications_per_minute: 5\n")
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    settings = load_settings()
+    assert settings.trusted_proxies == (ip_network("10.0.0.0/8"),)
+    assert settings.failed_authentications_per_minute == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("10.0.0.0/8", 'must be a JSON list, for example ["10.0.0.0/8"]'),
+        ('"10.0.0.0/8"', 'must be a JSON list, for example ["10.0.0.0/8"]'),
+        ('["10.0.0.1/8"]', "must be an address, or a network without host bits"),
+        ('["proxy.internal"]', "must be an address"),
+        ('[""]', "must be an address"),
+        ("[10]", "must be an address"),
+        ('["*"]', "must be an address"),
+        ('["0.0.0.0/0"]', "names every address there is"),
+        ('["::/0"]', "names every address there is"),
+        ('["::ffff:0:0/96"]', "names every address there is"),
+    ],
+)
+def test_what_is_no_proxy_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert str(refusal.value).startswith(VARIABLE)
+    assert reason in str(refusal.value)
+
+
+def test_a_bucket_of_no_failures_would_refuse_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_FAILED_AUTHENTICATIONS_PER_MINUTE", "0")
+    with pytest.raises(SettingsError, match="GATEWAY_FAILED_AUTHENTICATIONS_PER_MINUTE"):
+        load_settings()
