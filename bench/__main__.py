@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from bench.figures import Figures, as_json, as_table
-from bench.gateway import gateway
-from bench.measure import Bench, Target, cpu_when_still, load_processes
+from bench.gateway import Running, database, gateway, limited_gateway
+from bench.measure import Bench, Limited, Target, cpu_when_still, load_processes
 from bench.nginx import find_nginx, relay
 from bench.plans import BESIDE, beside_plan, plans
 from bench.processes import ChildFailed, child, family, python_module, read_line, resident_mib
 from bench.scenarios import SCENARIOS
+from bench.valkey import valkey
 
 NAMES = (*SCENARIOS, BESIDE)
 MAX_FAULTS = 10  # printed
@@ -40,25 +41,33 @@ async def run(names: Sequence[str], nginx_path: Path | None, *, quick: bool) -> 
     figures = Figures(nginx.title, nginx.from_wheel)
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
-        _progress("starting nginx, the database and the gateway")
+        _progress("starting nginx, the database, Valkey and two gateways")
         worker = await stack.enter_async_context(child(*python_module("bench.upstream")))
         worker_port = int(await read_line(worker, "the worker"))
         port, pid = await stack.enter_async_context(relay(nginx, worker_port, home))
         relayed = Target("nginx", False, port, family(pid), "none")
-        running = await stack.enter_async_context(gateway(worker_port, home))
-        served = Target("gateway", True, running.port, family(running.pid), running.api_key)
+        shared = await stack.enter_async_context(database(worker_port, home))
+        served = _served("gateway", await stack.enter_async_context(gateway(shared)))
+        redis = await stack.enter_async_context(valkey(home))
         loads = await stack.enter_async_context(load_processes(2))
         await cpu_when_still(served.pids)
         figures.idle_mib = resident_mib(served.pids)
-        bench = Bench(relayed, served, loads, _progress)
-        for plan in plans(quick=quick):
-            if plan.scenario.name in names:
-                figures.rows.append(await bench.row(plan))
-        if BESIDE in names:
-            figures.beside = await bench.beside(beside_plan(quick=quick))
+        async with limited_gateway(shared, redis.url) as running:
+            limited = Limited(_served("gateway with limits", running), redis.scripts_run)
+            bench = Bench(relayed, served, limited, loads, _progress)
+            for plan in plans(quick=quick):
+                if plan.scenario.name in names:
+                    figures.rows.append(await bench.row(plan))
+            if BESIDE in names:
+                figures.beside = await bench.beside(beside_plan(quick=quick))
+        # Alone again, as before: of pages that two share, each would tell half.
         figures.after_mib = resident_mib(served.pids)
         figures.faults = bench.faults[:MAX_FAULTS]
     return figures
+
+
+def _served(name: str, running: Running) -> Target:
+    return Target(name, True, running.port, family(running.pid), running.api_key)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,8 +9,29 @@ import orjson
 # Ratio of the gateway's CPU time to nginx's: against a system's nginx, and against the wheel's,
 # which is built for size and costs up to twice as much on small requests.
 MAX_RATIOS = {"unary": (40.0, 25.0), "stream": (6.0, 5.0), "paced": (3.5, 3.5), "large": (6.0, 6.0)}
+MAX_LIMITS_US = 120.0  # that limits in Redis may add to an answer
+SCRIPTS_PER_ANSWER = 1.9  # one to admit and one to settle: with fewer, limits were not all in Redis
 MAX_SMALL_P99_MS = 60.0
 MAX_IDLE_MIB = 120.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What limits in Redis add: to the gateway's CPU for each answer, in microseconds, and to the
+    first byte, in milliseconds. The same scenario with them, less without."""
+
+    added_us: float
+    gateway_us: float  # with them
+    per_second: float
+    added_p50_ms: float
+    added_p99_ms: float
+    scripts_per_answer: float  # that Redis ran
+
+    @property
+    def verdict(self) -> str:
+        if self.scripts_per_answer < SCRIPTS_PER_ANSWER:
+            return "NOT ON"  # an outage, or nothing that asks: no figure of what they cost
+        return _verdict(self.added_us, MAX_LIMITS_US)
 
 
 @dataclass(frozen=True)
@@ -27,6 +48,7 @@ class Row:
     gateway_per_second: float
     added_p50_ms: float
     added_p99_ms: float
+    limits: Limits | None = None
 
     @property
     def ratio(self) -> float:
@@ -61,6 +83,8 @@ def as_json(figures: Figures) -> bytes:
     value = asdict(figures)
     for row, told in zip(figures.rows, value["rows"], strict=True):
         told |= {"ratio": row.ratio, "max_ratio": max_ratio(figures, row)}
+        if row.limits is not None:
+            told["limits"] |= {"max_added_us": MAX_LIMITS_US, "verdict": row.limits.verdict}
     value |= {"max_small_p99_ms": MAX_SMALL_P99_MS, "max_idle_mib": MAX_IDLE_MIB}
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -108,6 +132,22 @@ def _lines(figures: Figures, row: Row) -> Iterator[tuple[str, ...]]:
     if row.events is not None:
         nginx, gateway = row.nginx_us / row.events, row.gateway_us / row.events
         yield ("  of which per event", f"{nginx:.1f}", f"{gateway:.1f}", *[""] * 6)
+    if row.limits is not None:
+        yield _limits_line(row.limits)
+
+
+def _limits_line(limits: Limits) -> tuple[str, ...]:
+    return (
+        "  with limits in Redis",
+        "",
+        f"{limits.gateway_us:,.0f}",
+        f"{limits.added_us:+,.0f} us",
+        f"<= {MAX_LIMITS_US:+g} us",
+        limits.verdict,
+        f"{limits.per_second:,.0f}",
+        f"{limits.added_p50_ms:+.2f}",
+        f"{limits.added_p99_ms:+.2f}",
+    )
 
 
 def _rest(figures: Figures) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""The gateway as its users start it: `gateway serve`, one process, a real database, nothing off."""
+"""The gateway as its users start it: `gateway serve`, one process, a real database, nothing off.
+
+And a second one with the same database, whose key has limits that are kept in Redis.
+"""
 
 import base64
 import json
@@ -6,7 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,17 @@ from pathlib import Path
 from app.embedded.postgres import embedded_postgres
 from bench.processes import ChildFailed, child, free_port, until_listening
 
+Environment = dict[str, str]
+
 COMMAND = Path(sys.executable).with_name("gateway")
+# One of each kind, and none that the load comes near: it asks for some 10**5 requests and 10**8
+# tokens a minute.
+LIMITS = (
+    *("--rpm", str(10**7)),
+    *("--tpm", str(10**10)),
+    *("--concurrency", str(10**4)),
+    *("--tokens-per-day", str(10**12)),
+)
 
 
 @dataclass(frozen=True)
@@ -25,27 +38,49 @@ class Running:
 
 
 @asynccontextmanager
-async def gateway(worker_port: int, home: Path) -> AsyncIterator[Running]:
-    """In front of the worker, with an API key. Raises ChildFailed."""
+async def database(worker_port: int, home: Path) -> AsyncIterator[Environment]:
+    """The environment of gateways that share a database and a worker. Raises ChildFailed."""
     async with embedded_postgres(home) as database_url:
-        port = free_port()
         environment = {
             **{name: value for name, value in os.environ.items() if name[:8] != "GATEWAY_"},
             "GATEWAY_DATABASE_URL": database_url,
             "GATEWAY_KEY_PEPPER": base64.b64encode(secrets.token_bytes(32)).decode(),
             "GATEWAY_WORKERS": json.dumps([f"http://127.0.0.1:{worker_port}"]),
-            "GATEWAY_PORT": str(port),
             "GATEWAY_HOME": str(home),
         }
         _command(environment, "db", "upgrade")
-        key = json.loads(_command(environment, "keys", "create", "--name", "bench", "--json"))
-        log = home / "gateway.log"
-        async with child(COMMAND, "serve", environment=environment, log=log) as process:
-            await until_listening(port, process, "the gateway", log)
-            yield Running(port, process.pid, key["secret"])
+        yield environment
 
 
-def _command(environment: dict[str, str], *arguments: str) -> str:
+@asynccontextmanager
+async def gateway(environment: Environment) -> AsyncIterator[Running]:
+    """With an API key without limits. Raises ChildFailed."""
+    async with _serving(environment, "gateway", ()) as running:
+        yield running
+
+
+@asynccontextmanager
+async def limited_gateway(environment: Environment, redis_url: str) -> AsyncIterator[Running]:
+    """With a key that has limits, kept in Redis. Raises ChildFailed."""
+    environment = environment | {"GATEWAY_REDIS_URL": redis_url}
+    async with _serving(environment, "limited-gateway", LIMITS) as running:
+        yield running
+
+
+@asynccontextmanager
+async def _serving(
+    environment: Environment, name: str, policy: Sequence[str]
+) -> AsyncIterator[Running]:
+    port = free_port()
+    created = _command(environment, "keys", "create", "--name", name, *policy, "--json")
+    log = Path(environment["GATEWAY_HOME"]) / f"{name}.log"
+    environment = environment | {"GATEWAY_PORT": str(port)}
+    async with child(COMMAND, "serve", environment=environment, log=log) as process:
+        await until_listening(port, process, f"the {name}", log)
+        yield Running(port, process.pid, json.loads(created)["secret"])
+
+
+def _command(environment: Environment, *arguments: str) -> str:
     done = subprocess.run([COMMAND, *arguments], env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise ChildFailed(f"`gateway {' '.join(arguments)}` failed: {done.stderr.strip()}")

@@ -1,14 +1,17 @@
-"""One scenario through nginx and through the gateway, by turns, and what each of them spent."""
+"""One scenario through nginx and through the gateway, by turns, and what each of them spent.
+
+Some go through a second gateway as well, with limits in Redis.
+"""
 
 import asyncio
 import statistics
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from bench.figures import Beside, Row, percentile_ms
+from bench.figures import Beside, Limits, Row, percentile_ms
 from bench.load import Load, Result
 from bench.plans import BESIDE, BesidePlan, Plan
 from bench.processes import ChildFailed, child, cpu_seconds, python_module, read_line, write_line
@@ -39,6 +42,15 @@ class Samples:
     cpu_us: list[float] = field(default_factory=list)
     per_second: list[float] = field(default_factory=list)
     first_byte_seconds: list[float] = field(default_factory=list)
+    answers: int = 0
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The gateway with limits, and how many scripts its Redis has run."""
+
+    target: Target
+    scripts_run: Callable[[], Awaitable[int]]
 
 
 class LoadProcess:
@@ -65,21 +77,26 @@ class Bench:
     """Collects, of all rounds, what was wrong in an answer: then the figures mean nothing."""
 
     def __init__(
-        self, nginx: Target, gateway: Target, loads: list[LoadProcess], progress: Progress
+        self,
+        nginx: Target,
+        gateway: Target,
+        limited: Limited,
+        loads: list[LoadProcess],
+        progress: Progress,
     ) -> None:
         self._targets = (nginx, gateway)
+        self._limited = limited
         self._load, self._second_load = loads
         self._progress = progress
         self.faults: list[str] = []
 
     async def row(self, plan: Plan) -> Row:
-        samples = {target.name: Samples() for target in self._targets}
-        for number in range(plan.rounds + 1):  # the first warms up
-            for target in self._targets:
-                self._progress(f"{plan.scenario.title}: {target.name}, {_round(number, plan)}")
-                taken = Samples() if number == 0 else samples[target.name]
-                await self._round(plan, target, taken)
-        nginx, gateway = (samples[target.name] for target in self._targets)
+        targets = (*self._targets, self._limited.target) if plan.limited else self._targets
+        await self._rounds(plan, targets, ["warming up"])
+        scripts_before = await self._limited.scripts_run()
+        rounds = [f"round {number} of {plan.rounds}" for number in range(1, plan.rounds + 1)]
+        nginx, gateway, *limited = await self._rounds(plan, targets, rounds)
+        scripts = await self._limited.scripts_run() - scripts_before
         return Row(
             scenario=plan.scenario.name,
             title=plan.scenario.title,
@@ -90,6 +107,7 @@ class Bench:
             gateway_per_second=statistics.median(gateway.per_second),
             added_p50_ms=_added_ms(nginx, gateway, 50),
             added_p99_ms=_added_ms(nginx, gateway, 99),
+            limits=_limits(gateway, limited[0], scripts) if limited else None,
         )
 
     async def beside(self, plan: BesidePlan) -> Beside:
@@ -124,6 +142,19 @@ class Bench:
             small_answers=len(gateway.seconds),
         )
 
+    async def _rounds(
+        self, plan: Plan, targets: Sequence[Target], rounds: Sequence[str]
+    ) -> list[Samples]:
+        """One of each target. They take turns, back and forth: none is always the first."""
+        samples = [Samples() for _ in targets]
+        turns = list(zip(targets, samples, strict=True))
+        for name in rounds:
+            for target, taken in turns:
+                self._progress(f"{plan.scenario.title}: {target.name}, {name}")
+                await self._round(plan, target, taken)
+            turns.reverse()
+        return samples
+
     async def _round(self, plan: Plan, target: Target, samples: Samples) -> None:
         before = await cpu_when_still(target.pids)
         result = await self._load.apply(
@@ -145,6 +176,8 @@ class Bench:
                 _load(target, plan.scenario.name, connections=1, requests=plan.alone_requests)
             )
             self._note(target, result)
+            answers += len(result.seconds)
+        samples.answers += answers
         samples.first_byte_seconds += result.first_byte_seconds
 
     def _note(self, target: Target, result: Result) -> None:
@@ -177,10 +210,20 @@ def _load(target: Target, scenario: str, **how: float) -> Load:
     )
 
 
-def _added_ms(nginx: Samples, gateway: Samples, percent: int) -> float:
-    theirs = percentile_ms(nginx.first_byte_seconds, percent)
-    return percentile_ms(gateway.first_byte_seconds, percent) - theirs
+def _limits(without: Samples, limited: Samples, scripts: int) -> Limits:
+    added = [
+        more - less for more, less in zip(limited.cpu_us, without.cpu_us, strict=True)
+    ]  # in one round, so that what the machine does beside is in both
+    return Limits(
+        added_us=statistics.median(added),
+        gateway_us=statistics.median(limited.cpu_us),
+        per_second=statistics.median(limited.per_second),
+        added_p50_ms=_added_ms(without, limited, 50),
+        added_p99_ms=_added_ms(without, limited, 99),
+        scripts_per_answer=scripts / limited.answers,
+    )
 
 
-def _round(number: int, plan: Plan) -> str:
-    return f"round {number} of {plan.rounds}" if number else "warming up"
+def _added_ms(less: Samples, more: Samples, percent: int) -> float:
+    theirs = percentile_ms(less.first_byte_seconds, percent)
+    return percentile_ms(more.first_byte_seconds, percent) - theirs

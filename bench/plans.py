@@ -10,7 +10,8 @@ BESIDE = "beside"
 @dataclass(frozen=True)
 class Plan:
     """One round is `requests` on `connections` for the CPU, then `alone_requests` on one
-    connection for the time to the first byte; 0 takes that from the round itself."""
+    connection for the time to the first byte; 0 takes that from the round itself. `limited` asks
+    the gateway with limits in Redis, too."""
 
     scenario: Scenario
     rounds: int
@@ -18,6 +19,7 @@ class Plan:
     requests: int
     alone_requests: int = 0
     spread_seconds: float = 0.0  # over which the connections begin
+    limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class BesidePlan:
 
 
 PLANS = (
-    Plan(UNARY, rounds=7, connections=16, requests=2000, alone_requests=150),
+    Plan(UNARY, rounds=7, connections=16, requests=2000, alone_requests=150, limited=True),
     # nginx costs half where it runs on the worker's CPU and finds many events at a time: the
     # scheduler's choice, round by round.
-    Plan(STREAM, rounds=13, connections=16, requests=300, alone_requests=50),
+    Plan(STREAM, rounds=13, connections=16, requests=300, alone_requests=50, limited=True),
     # 200 at a time. They begin one after another, or the first byte would time a stampede; 5.25 ms
     # apart, as any divisor of the pace would let their events come in a few large flocks.
     Plan(PACED, rounds=3, connections=200, requests=200, spread_seconds=1.05),

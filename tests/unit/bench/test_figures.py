@@ -3,7 +3,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from bench.figures import Beside, Figures, Row, as_json, as_table, percentile_ms
+from bench.figures import Beside, Figures, Limits, Row, as_json, as_table, percentile_ms
 
 ROW = Row(
     scenario="unary",
@@ -15,6 +15,14 @@ ROW = Row(
     gateway_per_second=2000.0,
     added_p50_ms=0.3,
     added_p99_ms=1.0,
+)
+LIMITS = Limits(
+    added_us=81.6,
+    gateway_us=382.0,
+    per_second=1800.0,
+    added_p50_ms=0.1,
+    added_p99_ms=-0.2,
+    scripts_per_answer=2.0,
 )
 BESIDE = Beside(1.0, 2.0, 8.0, 61.0, large_per_second=20.0, small_answers=100)
 
@@ -36,6 +44,29 @@ def test_a_stream_is_told_by_the_event_too() -> None:
     assert told.split() == ["of", "which", "per", "event", "0.1", "3.0"]
 
 
+def limits_line(limits: Limits) -> list[str]:
+    row = replace(ROW, limits=limits)
+    return as_table(Figures("nginx", True, rows=[row])).splitlines()[4].split()
+
+
+def test_what_limits_add_stands_below_the_same_without_them() -> None:
+    told = "with limits in Redis 382 +82 us <= +120 us ok 1,800 +0.10 -0.20"
+    assert limits_line(LIMITS) == told.split()
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        (replace(LIMITS, added_us=121.0), "MISSED"),
+        (replace(LIMITS, added_us=3.0, scripts_per_answer=1.0), "NOT"),  # NOT ON
+    ],
+)
+def test_limits_have_a_target_and_must_have_been_asked_for(limits: Limits, verdict: str) -> None:
+    line = limits_line(limits)
+    assert verdict in line
+    assert "ok" not in line
+
+
 def test_what_stands_beside_the_table_has_targets() -> None:
     table = as_table(Figures("nginx", True, beside=BESIDE, idle_mib=90.0, after_mib=100.0))
     assert "target p99 <= 60 ms: MISSED" in table
@@ -51,8 +82,16 @@ def test_a_wrong_answer_is_told() -> None:
 def test_the_json_has_ratios_and_targets() -> None:
     told = orjson.loads(as_json(Figures("nginx", False, rows=[ROW], beside=BESIDE)))
     assert told["rows"][0] | {"ratio": 30.0, "max_ratio": 40.0} == told["rows"][0]
+    assert told["rows"][0]["limits"] is None
     assert told["beside"]["gateway_p99_ms"] == 61.0
     assert told["max_idle_mib"] == 120.0
+
+
+def test_the_json_tells_what_limits_add() -> None:
+    row = replace(ROW, limits=LIMITS)
+    told = orjson.loads(as_json(Figures("nginx", False, rows=[row])))["rows"][0]["limits"]
+    expected = {"added_us": 81.6, "max_added_us": 120.0, "verdict": "ok"}
+    assert told | expected == told
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
