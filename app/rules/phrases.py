@@ -10,6 +10,7 @@ GAP = r"[\s-]{1,3}"  # for a space: a line break, a hyphen, two spaces after a f
 # Letters of scripts that put spaces between words, and digits. In the others, and beside them, a
 # word has no edge that could be seen: Chinese text has names in Latin letters right within it.
 EDGE = "[0-9A-Za-z_\u00c0-\u02af\u0370-\u058f\u1e00-\u1eff]"
+AFTER = f"(?!{EDGE})"
 # What hyperscan needs to compile a pattern grows with its square: 2,000 phrases take some 7 s in
 # patterns of this length, and minutes in one.
 MAX_PATTERN_CHARACTERS = 400
@@ -30,7 +31,8 @@ class _Node(dict[str, "_Node"]):
         ends = "" in self
         branches = sorted(
             (part + node.pattern() for part, node in self.items() if part),
-            key=lambda branch: (-len(branch), branch),
+            # An end of a word, which is no letter, however long it is written.
+            key=lambda branch: (branch.startswith(AFTER), -len(branch), branch),
         )
         if len(branches) == 1 and not ends:
             return branches[0]
@@ -91,4 +93,4 @@ def _before(words: tuple[str, ...]) -> str:
 
 
 def _after(words: tuple[str, ...]) -> str:
-    return f"(?!{EDGE})" if _EDGE.match(words[-1][-1]) else ""
+    return AFTER if _EDGE.match(words[-1][-1]) else ""

@@ -1,7 +1,7 @@
 from unicodedata import normalize
 
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.protocol.filters.pattern import inspect
@@ -29,6 +29,7 @@ def one_by_one(phrases: list[str], text: str) -> list[tuple[int, int]]:
 
 
 @given(st.lists(PHRASES, min_size=1, max_size=8), TEXTS)
+@example(["a", "a+"], "A+")
 def test_a_list_finds_what_its_phrases_find(phrases: list[str], text: str) -> None:
     (pattern,) = phrase_patterns(phrases)
     found = [match.span() for match in regex.finditer(f"(?i:{pattern})", text)]

@@ -67,7 +67,7 @@ async def test_a_killed_replicas_streams_end_within_their_lease(
                     serving(database_url, worker, recount_delay_seconds=delay, **settings)
                 )
                 # One that is killed while it counts keeps others from it for a minute.
-                for delay in (300.0, 0.2)
+                for delay in (15.0, 0.2)
             )
         )
 
