@@ -9,12 +9,12 @@ from app.store.key_records import MAX_GRACE_SECONDS
 from app.store.key_view import (
     DeletedKeyView,
     IssuedKeyView,
-    KeyPageView,
     KeyView,
     issued_view,
     view,
 )
 from app.store.keys import DEFAULT_GRACE_SECONDS
+from app.store.page_view import PageView, page_view
 from app.store.paging import PAGE_ROWS
 
 
@@ -42,16 +42,10 @@ async def create_key(draft: KeyDraft, keys: Keys) -> IssuedKeyView:
 
 async def list_keys(
     keys: Keys, tenant: str | None = None, after: str | None = None, limit: PageLimit = PAGE_ROWS
-) -> KeyPageView:
+) -> PageView[KeyView]:
     """Keys, newest first; `after` is the last id of the page before."""
     page = await keys.records.page(tenant=tenant, after=after, limit=limit)
-    data = [view(key) for key in page.keys]
-    return KeyPageView(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=page.has_more,
-    )
+    return page_view(page, view, lambda key: key.id)
 
 
 async def get_key(key_id: str, keys: Keys) -> KeyView:

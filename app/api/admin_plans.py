@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.api.admin_parameters import Keys, PageLimit
+from app.store.page_view import PageView, page_view
 from app.store.paging import PAGE_ROWS
 from app.store.plan import PlanChanges, PlanDraft, PlanName
-from app.store.plan_view import DeletedPlanView, PlanPageView, PlanView, plan_view
+from app.store.plan_view import DeletedPlanView, PlanView, plan_view
 
 Name = Annotated[PlanName, Path()]
 
@@ -27,16 +28,10 @@ async def create_plan(draft: PlanDraft, keys: Keys) -> PlanView:
 
 async def list_plans(
     keys: Keys, after: PlanName | None = None, limit: PageLimit = PAGE_ROWS
-) -> PlanPageView:
+) -> PageView[PlanView]:
     """Plans, newest first; `after` is the last name of the page before."""
     page = await keys.plans.page(after=after, limit=limit)
-    data = [plan_view(plan) for plan in page.plans]
-    return PlanPageView(
-        data=data,
-        first_id=data[0].name if data else None,
-        last_id=data[-1].name if data else None,
-        has_more=page.has_more,
-    )
+    return page_view(page, plan_view, lambda plan: plan.name)
 
 
 async def get_plan(name: Name, keys: Keys) -> PlanView:

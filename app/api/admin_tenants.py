@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.api.admin_parameters import Keys, PageLimit
+from app.store.page_view import PageView, page_view
 from app.store.paging import PAGE_ROWS
 from app.store.tenant import Tenant, TenantChanges
-from app.store.tenant_view import DeletedTenantView, TenantPageView, TenantView, tenant_view
+from app.store.tenant_view import DeletedTenantView, TenantView, tenant_view
 
 Name = Annotated[Tenant, Path()]
 ONE_TENANT = "/tenants/{name:path}"  # names may hold slashes
@@ -22,17 +23,11 @@ def add_tenant_routes(router: APIRouter) -> None:
 
 async def list_tenants(
     keys: Keys, after: Tenant | None = None, limit: PageLimit = PAGE_ROWS
-) -> TenantPageView:
+) -> PageView[TenantView]:
     """Tenants that have limits of their own, newest first; `after` is the last name of the page
     before."""
     page = await keys.tenants.page(after=after, limit=limit)
-    data = [tenant_view(tenant) for tenant in page.tenants]
-    return TenantPageView(
-        data=data,
-        first_id=data[0].name if data else None,
-        last_id=data[-1].name if data else None,
-        has_more=page.has_more,
-    )
+    return page_view(page, tenant_view, lambda tenant: tenant.name)
 
 
 async def get_tenant(name: Name, keys: Keys) -> TenantView:

@@ -24,7 +24,7 @@ from app.store.api_key import DEFAULT_TENANT, KeyChanges, KeyDraft, KeyRecord
 from app.store.key_records import MAX_GRACE_SECONDS, KeyRecords
 from app.store.key_view import KeyView, issued_view, view
 from app.store.keys import IssuedKey, KeyStore
-from app.store.paging import MAX_PAGE_ROWS
+from app.store.paging import MAX_PAGE_ROWS, all_records
 
 STORE_IT_NOW = "Store the secret now: it is not shown again."
 
@@ -204,14 +204,10 @@ def command_pepper(settings: Settings) -> str:
 
 
 async def _all_keys(records: KeyRecords, tenant: str | None) -> list[KeyRecord]:
-    found: list[KeyRecord] = []
-    has_more = True
-    while has_more:
-        after = found[-1].id if found else None
-        page = await records.page(tenant=tenant, after=after, limit=MAX_PAGE_ROWS)
-        found.extend(page.keys)
-        has_more = page.has_more
-    return found
+    return await all_records(
+        lambda after: records.page(tenant=tenant, after=after, limit=MAX_PAGE_ROWS),
+        lambda key: key.id,
+    )
 
 
 def _print_issued(issued: IssuedKey, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from app.cli.moments import minute
 from app.cli.policy_options import PolicyOptions, policy_lines, policy_of, policy_options, reason
 from app.cli.table import fields, section, table
 from app.settings import Settings
-from app.store.paging import MAX_PAGE_ROWS
+from app.store.paging import MAX_PAGE_ROWS, all_records
 from app.store.plan import PlanDraft, PlanRecord
 from app.store.plan_records import PlanRecords
 from app.store.plan_view import PlanView, plan_view
@@ -105,13 +105,10 @@ def delete_plan(name: str) -> None:
 
 
 async def _all_plans(records: PlanRecords) -> list[PlanRecord]:
-    found: list[PlanRecord] = []
-    has_more = True
-    while has_more:
-        page = await records.page(after=found[-1].name if found else None, limit=MAX_PAGE_ROWS)
-        found.extend(page.plans)
-        has_more = page.has_more
-    return found
+    return await all_records(
+        lambda after: records.page(after=after, limit=MAX_PAGE_ROWS),
+        lambda plan: plan.name,
+    )
 
 
 def _row(plan: PlanView) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from app.cli.policy_options import limits_of, policy_lines, reason
 from app.cli.spent import spent_rows, spent_tokens
 from app.cli.table import fields, section, table
 from app.settings import Settings
-from app.store.paging import MAX_PAGE_ROWS
+from app.store.paging import MAX_PAGE_ROWS, all_records
 from app.store.tenant import Tenant, TenantRecord
 from app.store.tenant_records import TenantRecords
 from app.store.tenant_view import TenantView, tenant_view
@@ -108,13 +108,10 @@ def delete_tenant(name: str) -> None:
 
 
 async def _all_tenants(records: TenantRecords) -> list[TenantRecord]:
-    found: list[TenantRecord] = []
-    has_more = True
-    while has_more:
-        page = await records.page(after=found[-1].name if found else None, limit=MAX_PAGE_ROWS)
-        found.extend(page.tenants)
-        has_more = page.has_more
-    return found
+    return await all_records(
+        lambda after: records.page(after=after, limit=MAX_PAGE_ROWS),
+        lambda tenant: tenant.name,
+    )
 
 
 def _row(tenant: TenantView) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 import hmac
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import InvalidRequest, NotFound
 from app.store.api_key import ApiKey, KeyChanges, KeyDraft, KeyRecord, SecretRecord
-from app.store.paging import PAGE_ROWS, newest_first, older_than
+from app.store.paging import PAGE_ROWS, Page, newest_first, older_than
 from app.store.plan_records import hold_plan
 from app.store.policy import Policy
 from app.store.secrets import MintedSecret, mint_key_id
@@ -29,14 +28,6 @@ from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
 MAX_GRACE_SECONDS = 30 * 24 * 3600.0  # a secret on its way out goes within a month
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPage:
-    """Newest first. `has_more`: older keys follow after the last of these."""
-
-    keys: tuple[KeyRecord, ...]
-    has_more: bool
 
 
 class KeyRecords:
@@ -87,10 +78,10 @@ class KeyRecords:
 
     async def page(
         self, *, tenant: str | None = None, after: str | None = None, limit: int = PAGE_ROWS
-    ) -> KeyPage:
+    ) -> Page[KeyRecord]:
         """Keys older than the key `after`, newest first. Raises InvalidRequest if that is none."""
 
-        async def step(connection: AsyncConnection) -> KeyPage:
+        async def step(connection: AsyncConnection) -> Page[KeyRecord]:
             wanted = newest_first(_keys(), api_keys.c.id)
             if tenant is not None:
                 wanted = wanted.where(api_keys.c.tenant == tenant)
@@ -98,7 +89,7 @@ class KeyRecords:
                 what = "key with this id"
                 wanted = wanted.where(await older_than(connection, api_keys.c.id, after, what=what))
             rows = (await connection.execute(wanted.limit(limit + 1))).all()
-            return KeyPage(await _with_secrets(connection, rows[:limit]), len(rows) > limit)
+            return Page(await _with_secrets(connection, rows[:limit]), len(rows) > limit)
 
         return await self._run(step)
 

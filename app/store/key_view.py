@@ -38,14 +38,6 @@ class IssuedKeyView(KeyView):
     secret: str
 
 
-class KeyPageView(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[KeyView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 class DeletedKeyView(BaseModel):
     object: Literal["api_key.deleted"] = "api_key.deleted"
     id: str

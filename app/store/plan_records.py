@@ -1,7 +1,6 @@
 """Plans in Postgres."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, ScalarSelect, Select, delete, func, select, update
@@ -9,21 +8,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import InvalidRequest, NotFound
-from app.store.paging import PAGE_ROWS, newest_first, older_than
+from app.store.paging import PAGE_ROWS, Page, newest_first, older_than
 from app.store.plan import PlanChanges, PlanDraft, PlanRecord
 from app.store.stored_policy import merged_into, policy_from_store, values_to_store
 from app.store.tables import api_keys, plans
 from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class PlanPage:
-    """Newest first. `has_more`: older plans follow after the last of these."""
-
-    plans: tuple[PlanRecord, ...]
-    has_more: bool
 
 
 class PlanRecords:
@@ -54,16 +45,16 @@ class PlanRecords:
     async def get(self, name: str) -> PlanRecord:
         return await self._run(lambda connection: _get(connection, name))
 
-    async def page(self, *, after: str | None = None, limit: int = PAGE_ROWS) -> PlanPage:
+    async def page(self, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page[PlanRecord]:
         """Plans older than the plan `after`. Raises InvalidRequest if that is none."""
 
-        async def step(connection: AsyncConnection) -> PlanPage:
+        async def step(connection: AsyncConnection) -> Page[PlanRecord]:
             wanted = newest_first(_plans(), plans.c.name)
             if after is not None:
                 what = "plan with this name"
                 wanted = wanted.where(await older_than(connection, plans.c.name, after, what=what))
             rows = (await connection.execute(wanted.limit(limit + 1))).all()
-            return PlanPage(tuple(_record(row) for row in rows[:limit]), len(rows) > limit)
+            return Page(tuple(_record(row) for row in rows[:limit]), len(rows) > limit)
 
         return await self._run(step)
 

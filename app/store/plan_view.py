@@ -19,14 +19,6 @@ class PlanView(BaseModel):
     updated_at: int
 
 
-class PlanPageView(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[PlanView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 class DeletedPlanView(BaseModel):
     object: Literal["plan.deleted"] = "plan.deleted"
     name: str

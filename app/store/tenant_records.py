@@ -1,7 +1,6 @@
 """The limits of tenants in Postgres. A tenant without a row has none."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, delete, func, select
@@ -9,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import NotFound
-from app.store.paging import PAGE_ROWS, newest_first, older_than
+from app.store.paging import PAGE_ROWS, Page, newest_first, older_than
 from app.store.policy import NO_LIMITS
 from app.store.stored_policy import limits_from_store, merged_into, values_to_store
 from app.store.tables import api_keys, tenants
@@ -17,14 +16,6 @@ from app.store.tenant import TenantChanges, TenantRecord
 from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class TenantPage:
-    """Newest first. `has_more`: older tenants follow after the last of these."""
-
-    tenants: tuple[TenantRecord, ...]
-    has_more: bool
 
 
 class TenantRecords:
@@ -37,10 +28,10 @@ class TenantRecords:
     async def get(self, name: str) -> TenantRecord:
         return await self._run(lambda connection: _get(connection, name))
 
-    async def page(self, *, after: str | None = None, limit: int = PAGE_ROWS) -> TenantPage:
+    async def page(self, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page[TenantRecord]:
         """Tenants older than the tenant `after`. Raises InvalidRequest if that is none."""
 
-        async def step(connection: AsyncConnection) -> TenantPage:
+        async def step(connection: AsyncConnection) -> Page[TenantRecord]:
             wanted = newest_first(_tenants(), tenants.c.name)
             if after is not None:
                 what = "tenant with this name"
@@ -48,7 +39,7 @@ class TenantRecords:
                     await older_than(connection, tenants.c.name, after, what=what)
                 )
             rows = (await connection.execute(wanted.limit(limit + 1))).all()
-            return TenantPage(tuple(_record(row) for row in rows[:limit]), len(rows) > limit)
+            return Page(tuple(_record(row) for row in rows[:limit]), len(rows) > limit)
 
         return await self._run(step)
 

@@ -19,14 +19,6 @@ class TenantView(BaseModel):
     updated_at: int
 
 
-class TenantPageView(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[TenantView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 class DeletedTenantView(BaseModel):
     object: Literal["tenant.deleted"] = "tenant.deleted"
     name: str

@@ -342,13 +342,10 @@ def _left(subject: Subject, account: Account) -> int | None:
     budget, limits = account.budget, subject.limits
     if budget is None:
         return None
-    used = budget.unsure + account.held
-    left = [
-        max(0, limit - spent - used)
-        for limit, spent in (
-            (limits.tokens_per_day, budget.day_tokens),
-            (limits.tokens_per_month, budget.month_tokens),
-        )
-        if limit is not None
-    ]
-    return min(left, default=None)
+    taken = budget.unsure + account.held
+    rooms = []
+    if (of_day := limits.tokens_per_day) is not None:
+        rooms.append(of_day - budget.day_tokens - taken)
+    if (of_month := limits.tokens_per_month) is not None:
+        rooms.append(of_month - budget.month_tokens - taken)
+    return max(0, min(rooms)) if rooms else None
