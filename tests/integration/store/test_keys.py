@@ -219,10 +219,10 @@ async def test_pages_run_through_a_tenant_newest_first(keys: KeyStore) -> None:
     await keys.create(KeyDraft(name="other", tenant="elsewhere"))
     newest_first = [each.key.id for each in reversed(issued)]
     first = await keys.records.page(tenant="paged", limit=2)
-    assert [key.id for key in first.keys] == newest_first[:2]
+    assert [key.id for key in first.records] == newest_first[:2]
     assert first.has_more
-    second = await keys.records.page(tenant="paged", limit=3, after=first.keys[-1].id)
-    assert [key.id for key in second.keys] == newest_first[2:]
+    second = await keys.records.page(tenant="paged", limit=3, after=first.records[-1].id)
+    assert [key.id for key in second.records] == newest_first[2:]
     assert not second.has_more
 
 

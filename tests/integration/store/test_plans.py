@@ -196,10 +196,10 @@ async def test_an_unknown_plan_is_not_found(keys: KeyStore) -> None:
 async def test_pages_run_through_the_plans_newest_first(keys: KeyStore) -> None:
     names = [await plan(keys, f"page-{number}") for number in range(4)]
     first = await keys.plans.page(limit=2)
-    assert [each.name for each in first.plans] == [names[3], names[2]]
+    assert [each.name for each in first.records] == [names[3], names[2]]
     assert first.has_more
     rest = await keys.plans.page(after=names[2], limit=2)
-    assert [each.name for each in rest.plans] == [names[1], names[0]]
+    assert [each.name for each in rest.records] == [names[1], names[0]]
     with pytest.raises(InvalidRequest) as refusal:
         await keys.plans.page(after="none")
     assert refusal.value.param == "after"

@@ -80,10 +80,10 @@ async def test_pages_run_through_the_tenants_newest_first(keys: KeyStore) -> Non
     for name in names:
         await keys.update_tenant(name, {"limits": Limits(concurrency=1)})
     first = await keys.tenants.page(limit=2)
-    assert [each.name for each in first.tenants] == [names[2], names[1]]
+    assert [each.name for each in first.records] == [names[2], names[1]]
     assert first.has_more
     rest = await keys.tenants.page(after=names[1], limit=1)
-    assert [each.name for each in rest.tenants] == [names[0]]
+    assert [each.name for each in rest.records] == [names[0]]
     with pytest.raises(InvalidRequest) as refusal:
         await keys.tenants.page(after="none")
     assert refusal.value.param == "after"
