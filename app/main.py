@@ -18,7 +18,7 @@ from app.api.errors import add_error_handlers
 from app.api.openai import HotRoutes, add_openai_routes
 from app.api.ops import ops
 from app.api.request_id import RequestIds
-from app.audit.log import PostgresAuditLog
+from app.audit.spool.start import spooling
 from app.drain import Drain
 from app.gateway.expect import Learned
 from app.gateway.ledger import AuditLedger
@@ -39,9 +39,6 @@ from app.upstream.client import WorkerClient
 from app.upstream.pool import Pool
 from app.upstream.prober import Prober
 from app.upstream.workers import Workers
-
-AUDIT_CLOSE_SECONDS = 10.0  # for what is still in memory when the process ends
-
 
 BAD_REQUEST = {
     "description": "Bad Request",
@@ -146,15 +143,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
         """Opened from top to bottom, closed from bottom to top."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
+            audit = await stack.enter_async_context(spooling(settings, metrics))
             client = await stack.enter_async_context(WorkerClient(settings))
             pool = Pool(settings.workers)
-            audit = PostgresAuditLog(
-                engine,
-                flush_seconds=settings.audit_flush_seconds,
-                buffer_records=settings.audit_buffer_records,
-                metrics=metrics,
-                clock=time.monotonic,
-            )
             prober = Prober(pool, client, settings, metrics)
             stack.push_async_callback(prober.close)
             await prober.start()
@@ -191,11 +182,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                 drain=app.state.drain,
                 clock=time.monotonic,
             )
-            stack.push_async_callback(audit.close, AUDIT_CLOSE_SECONDS)
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(prober.run()),
-                    background.create_task(audit.run()),
                     background.create_task(rules.run()),
                 ]
                 yield

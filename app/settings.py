@@ -253,8 +253,11 @@ class Settings(BaseSettings):
 
     # -- audit
     audit_flush_seconds: float = Field(default=0.25, gt=0)
-    # ~2 KiB each while the database is away; one with the longest findings has 60 KiB.
-    audit_buffer_records: int = Field(default=20_000, ge=1)
+    # Of this process alone; by default below `home`. What it holds has to outlive the process.
+    audit_directory: Path | None = None
+    # Room for some 60,000 requests; one more is kept free for the ends of running ones.
+    audit_segment_bytes: int = Field(default=64 * MIB, ge=1 * MIB)
+    audit_write_seconds: float = Field(default=5.0, gt=0)  # for a disk; then it counts as failed
     settle_seconds: float = Field(default=5.0, gt=0)  # time box for settle and audit at the end
 
     # -- logs

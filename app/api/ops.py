@@ -28,11 +28,12 @@ async def healthz() -> dict[str, str]:
     responses={503: {"description": "Takes no traffic; the body says why."}},
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Takes traffic: not draining, a worker is ready, keys can be looked up."""
+    """Takes traffic: not draining; workers, the audit log and the database are there."""
     gateway: Gateway = request.app.state.gateway
     checks = {
         "accepting": not gateway.drain.draining,
         "workers": gateway.workers.pool.ready,
+        "audit": gateway.audit.accepting,
         "database": await _reachable(request.app.state.engine),
     }
     ready = all(checks.values())

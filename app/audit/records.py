@@ -59,10 +59,17 @@ class AuditOutcome:
 
 
 class AuditLog(Protocol):
-    """Where the pipeline writes. Both calls return once the record is as durable as the log
-    promises; a request without an intent reaches no worker, and no terminal marker leaves before
-    the outcome is written. A refused request has its intent and its outcome written together."""
+    """Where the pipeline writes. Both calls return once the record outlives the process, or raise
+    GatewayError: a request without an intent reaches no worker, and no terminal marker leaves
+    before the outcome is written."""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new requests can be recorded."""
 
     async def intent(self, record: AuditIntent) -> None: ...
 
     async def outcome(self, record: AuditOutcome) -> None: ...
+
+    async def whole(self, intent: AuditIntent, outcome: AuditOutcome) -> None:
+        """Of a request that ended without a worker: both or neither."""

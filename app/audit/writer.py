@@ -7,13 +7,13 @@ whose fate is unknown is simply written again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.audit.records import AuditIntent, AuditOutcome
 
@@ -28,9 +28,11 @@ _INT64 = 2**63
 MAX_FINDINGS_BYTES = 64 * 1024
 _TRUNCATED = {"truncated": True}
 
-# SQLSTATE classes that say that the data is at fault, not the database: data exception, and
-# integrity constraint violation.
-_DATA_AT_FAULT = ("22", "23")
+# SQLSTATE classes that say that the data is at fault, not the database: data exception, integrity
+# constraint violation, and program limit exceeded.
+_DATA_AT_FAULT = ("22", "23", "54")
+
+Step = Callable[[AsyncConnection], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,15 @@ class BatchRefused(Exception):
     """Some record of the batch is not one that the table can hold. Nothing of it was written."""
 
 
-async def write_batch(engine: AsyncEngine, batch: Batch) -> None:
-    """All of it or nothing. Raises BatchRefused, or what the database's absence raises."""
+async def write_batch(engine: AsyncEngine, batch: Batch, first: Step | None = None) -> None:
+    """All of it or nothing. `first` is done before, in the same transaction: what it raises undoes
+    it and is raised. Raises BatchRefused, or what the database's absence raises."""
     intents = _document([*batch.intents.values()])
     outcomes = _document([*batch.outcomes.values()])
     try:
         async with engine.begin() as connection:
+            if first is not None:
+                await first(connection)
             await connection.exec_driver_sql(_MERGE, (intents, outcomes))
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""

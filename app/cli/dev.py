@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from app.audit.spool.start import check_spool
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.embedded.dev_secrets import dev_pepper, dev_sealing_key
@@ -76,8 +77,8 @@ def dev(host: str | None, port: int | None) -> None:
     try:
         settings = load_settings(host=host, port=port)
         configure_logging(settings.log_level, console=True)
-        listener = bind(settings)
-        asyncio.run(_serve(settings, listener))
+        with bind(settings) as listener:
+            asyncio.run(_serve(settings, listener))
     except SettingsError as error:
         raise BadUsage(str(error)) from None
     except EmbeddedError as error:
@@ -88,6 +89,7 @@ def dev(host: str | None, port: int | None) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     async with _parts(settings) as parts:
+        check_spool(parts.settings)
         key = await _fresh_key(parts.settings)
         host, port = listener.getsockname()[:2]
         banner = BANNER.format(

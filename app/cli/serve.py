@@ -8,6 +8,7 @@ import sys
 import click
 import structlog
 
+from app.audit.spool.start import check_spool
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.main import create_app
@@ -36,6 +37,7 @@ def serve(host: str | None, port: int | None, processes: int) -> None:
         if "replicas" not in settings.model_fields_set:
             settings = settings.model_copy(update={"replicas": processes})
         create_app(settings)  # complains of what is missing
+        check_spool(settings)
         asyncio.run(_check_database(settings))
         listener = bind(settings)
     except SettingsError as error:

@@ -127,7 +127,6 @@ async def consult(
         tell(meter.standing)
         result = look_up(meter.principal)
         meter.end(None)
-        return result
     except GatewayError as error:
         meter.end(error)
         raise
@@ -139,6 +138,9 @@ async def consult(
     finally:
         await _record_outcome(meter, gateway)
         observe(meter, gateway.metrics)
+    if meter.error is not None:  # it could not be recorded
+        raise meter.error
+    return result
 
 
 async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Interruption) -> Answer:
@@ -228,15 +230,18 @@ async def _record_intent(meter: Meter, gateway: Gateway) -> None:
 
 
 async def _record_outcome(meter: Meter, gateway: Gateway) -> None:
+    """An answer that cannot be recorded fails, before its client has seen the end of it."""
     if isinstance(meter.error, AuthenticationThrottled):
         return  # counted, and a line in the log: a flood of strangers may cost no database
     try:
-        async with asyncio.timeout(gateway.settings.settle_seconds):
-            if not meter.intent_recorded:  # refused before any worker was asked
-                await _record_intent(meter, gateway)
+        if meter.intent_recorded:
             await gateway.audit.outcome(outcome_of(meter))
-    except TimeoutError:
-        log.error("audit_outcome_late", request_id=meter.caller.request_id)
+        else:  # no worker was asked
+            await gateway.audit.whole(intent_of(meter), outcome_of(meter))
+    except GatewayError as error:
+        log.error("request_not_recorded", request_id=meter.caller.request_id)
+        if meter.error is None:
+            meter.end(error)
 
 
 def log_crash(request_id: str, error: Exception) -> None:

@@ -12,8 +12,9 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0  # nothing on the data path takes a tenth of that
 
 
-def create_engine(url: str) -> AsyncEngine:
+def create_engine(url: str, *, connections: int = POOL_CONNECTIONS) -> AsyncEngine:
     """An engine on asyncpg for `postgres://`, `postgresql://` or `postgresql+asyncpg://` URLs.
+    `connections` is the most that it opens at a time.
 
     Raises SettingsError where the URL is not one.
     """
@@ -28,7 +29,7 @@ def create_engine(url: str) -> AsyncEngine:
     return create_async_engine(
         _for_asyncpg(parsed),
         hide_parameters=True,  # a digest must not reach a log through an error's text
-        pool_size=POOL_CONNECTIONS,
+        pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=False,  # costs a round trip; a stale connection is retried once instead

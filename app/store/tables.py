@@ -124,3 +124,13 @@ audit_records = Table(
         for subject in ("key_id", "tenant")
     ),
 )
+
+# How far the spool of each gateway process has been shipped to `audit_records`.
+audit_spool_offsets = Table(
+    "audit_spool_offsets",
+    metadata,
+    Column("writer", String(32), primary_key=True),  # the name of its directory
+    Column("segment", BigInteger, nullable=False),
+    Column("offset_bytes", BigInteger, nullable=False),  # where the first unshipped frame begins
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)

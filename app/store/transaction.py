@@ -18,7 +18,7 @@ KEY_STORE_UNAVAILABLE = (
 Result = TypeVar("Result")
 
 # What asyncpg raises while it connects is not wrapped; a refused connection is an OSError.
-_DATABASE_ERRORS = (
+DATABASE_ERRORS = (
     DBAPIError,
     PoolTimeout,
     asyncpg.PostgresError,
@@ -55,10 +55,10 @@ async def in_transaction(
         try:
             return await _attempt(engine, step)
         except DBAPIError as error:
-            if not _is_stale(error):
+            if not is_stale(error):
                 raise
         return await _attempt(engine, step)
-    except _DATABASE_ERRORS as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnavailable(reason_of(error), code=code) from error
 
 
@@ -82,6 +82,6 @@ async def _attempt(
         return await step(connection)
 
 
-def _is_stale(error: DBAPIError) -> bool:
+def is_stale(error: DBAPIError) -> bool:
     """The server was restarted, or a migration changed the table under a prepared statement."""
     return error.connection_invalidated or isinstance(error, NotSupportedError)

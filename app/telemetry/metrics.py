@@ -257,11 +257,18 @@ class Metrics:
     def audit_written(self, records: int) -> None:
         self._series.audit_records.inc(records)
 
-    def audit_lost(self, records: int) -> None:
-        self._series.audit_lost.inc(records)
+    def audit_refused(self) -> None:
+        self._series.audit_refused.inc()
 
-    def audit_backlog(self, records: int) -> None:
+    def audit_set_aside(self, records: int) -> None:
+        self._series.audit_set_aside.inc(records)
+
+    def audit_backlog(
+        self, records: int, *, in_bytes: int = 0, oldest_seconds: float = 0.0
+    ) -> None:
         self._series.audit_backlog.set(records)
+        self._series.audit_backlog_bytes.set(in_bytes)
+        self._series.audit_oldest.set(oldest_seconds)
 
     # -- exposition
 

@@ -275,9 +275,23 @@ class Series:
             "audit_records",
             "Audit records that were written; each request has an intent and an outcome.",
         )
-        self.audit_lost = family.counter(
-            "audit_records_lost", "Audit records that were given up. Should be 0."
+        self.audit_refused = family.counter(
+            "audit_records_refused", "Audit records that the spool could not take."
         )
         self.audit_backlog = family.gauge(
             "audit_backlog_records", "Audit records that wait to be written.", several="livesum"
+        )
+        self.audit_backlog_bytes = family.gauge(
+            "audit_backlog_bytes",
+            "Bytes of audit records in the spool that wait to be shipped to the database.",
+            several="livesum",
+        )
+        self.audit_oldest = family.gauge(
+            "audit_oldest_unshipped_seconds",
+            "For how long the oldest audit record has waited to be shipped to the database.",
+            several="livemax",
+        )
+        self.audit_set_aside = family.counter(
+            "audit_records_set_aside",
+            "Audit records that the database refused, kept in a file. Should be 0.",
         )

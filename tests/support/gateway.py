@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from app.audit.search import AuditRow, find_audit_record
 from app.drain import Drain
 from app.main import create_app
 from app.serve import GatewayServer, bind
-from app.settings import Settings, load_settings
+from app.settings import MIB, Settings, load_settings
 from app.store.api_key import KeyDraft
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -171,8 +173,10 @@ async def running_gateway(
         "workers": [worker.settings() for worker in scripted],
         "port": 0,
         "audit_flush_seconds": 0.01,
+        "audit_segment_bytes": MIB,
     }
-    configured = load_settings(**(values | settings))
+    spool = tempfile.mkdtemp(prefix="qwythos-spool-")
+    configured = load_settings(**({"audit_directory": spool} | values | settings))
     engine = create_engine(database_url)
     try:
         keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
@@ -182,6 +186,7 @@ async def running_gateway(
             yield RunningGateway(port, issued.secret, issued.key.id, http, engine, keys, app)
     finally:
         await engine.dispose()
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from tests.support.scripted_worker import ScriptedWorker
 READY_SECONDS = 30.0  # all of these are only spent on failure
 EXIT_SECONDS = 20.0
 POLL_SECONDS = 0.05
+
+GATEWAY = Path(sys.executable).with_name("gateway")
 
 Settings = dict[str, object]
 
@@ -46,9 +48,14 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    database_url: str, worker: ScriptedWorker, *options: str, **settings: object
+    database_url: str,
+    worker: ScriptedWorker,
+    *options: str,
+    program: Sequence[str] = (str(GATEWAY),),
+    **settings: object,
 ) -> AsyncIterator[Serving]:
-    """Yields once it is ready; kills what a test has left running."""
+    """Yields once it is ready; kills what a test has left running. `program` is what `serve` and
+    the options are given to."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,8 +65,9 @@ async def serving(
         "workers": json.dumps([worker.settings()]),
         "port": port,
     }
-    with tempfile.TemporaryFile() as out:
-        process = await _start(options, values | settings, out.fileno())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryDirectory() as spool:
+        values["audit_directory"] = spool
+        process = await _start([*program, "serve", *options], values | settings, out.fileno())
         served = Serving(process, port)
         try:
             await _until_ready(served)
@@ -69,13 +77,11 @@ async def serving(
 
 
 async def _start(
-    options: tuple[str, ...], settings: Settings, out: int
+    command: Sequence[str], settings: Settings, out: int
 ) -> asyncio.subprocess.Process:
     given = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
     return await asyncio.create_subprocess_exec(
-        Path(sys.executable).with_name("gateway"),
-        "serve",
-        *options,
+        *command,
         env={"PATH": os.environ["PATH"]} | given,
         stdout=out,
         stderr=out,

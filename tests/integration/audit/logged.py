@@ -1,23 +1,17 @@
-"""An audit log under test: what it is given, what it counted, what it wrote."""
+"""Records of requests, and the rows that they become."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit.log import PostgresAuditLog
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
 from app.protocol.events import Usage
 from app.protocol.findings import CallRefusal, Hidden
 from app.store.tables import audit_records
-from app.telemetry.metrics import Metrics
 
 RECEIVED_AT = 1_700_000_000.25
 SETTLED_AT = 1_700_000_002.123457  # microseconds decide on which side of a bound it lies
@@ -92,47 +86,6 @@ NO_OUTCOME = dict.fromkeys(OF_OUTCOME) | {"findings": {}}
 WHOLE = {"request_id": "req_1", **OF_INTENT, **OF_OUTCOME}
 
 
-@dataclass(frozen=True)
-class Audited:
-    """A log, and what it counted."""
-
-    log: PostgresAuditLog
-    registry: CollectorRegistry
-
-    def counted(self, name: str) -> float | None:
-        return self.registry.get_sample_value(name)
-
-    @property
-    def written(self) -> float | None:
-        return self.counted("gateway_audit_records_total")
-
-    @property
-    def lost(self) -> float | None:
-        return self.counted("gateway_audit_records_lost_total")
-
-
-def audited(engine: AsyncEngine, buffer_records: int = 100_000) -> Audited:
-    registry = CollectorRegistry()
-    log = PostgresAuditLog(
-        engine,
-        flush_seconds=0.005,
-        buffer_records=buffer_records,
-        metrics=Metrics(registry),
-        clock=time.monotonic,
-    )
-    return Audited(log, registry)
-
-
-@asynccontextmanager
-async def running(log: PostgresAuditLog) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(log.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
@@ -154,9 +107,3 @@ def of(request_id: str, **fields: Any) -> tuple[AuditIntent, AuditOutcome]:
         AuditIntent(request_id, **{**intent, **fields}),
         AuditOutcome(request_id, Outcome.REFUSED, 429),
     )
-
-
-async def record(log: PostgresAuditLog, *requests: tuple[AuditIntent, AuditOutcome]) -> None:
-    for intent, outcome in requests:
-        await log.intent(intent)
-        await log.outcome(outcome)

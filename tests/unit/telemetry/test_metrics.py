@@ -80,8 +80,11 @@ CONTRACT = {
     "gateway_rules_reloads": ["outcome"],
     "gateway_worker_check": ["outcome", "worker"],
     "gateway_audit_records": [],
-    "gateway_audit_records_lost": [],
+    "gateway_audit_records_refused": [],
+    "gateway_audit_records_set_aside": [],
     "gateway_audit_backlog_records": [],
+    "gateway_audit_backlog_bytes": [],
+    "gateway_audit_oldest_unshipped_seconds": [],
     "gateway_build_info": ["version"],
 }
 
@@ -140,8 +143,9 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.prompt_estimated(1.2)
     metrics.worker_in_flight("http://w:1", 3)
     metrics.audit_written(2)
-    metrics.audit_lost(1)
-    metrics.audit_backlog(4)
+    metrics.audit_refused()
+    metrics.audit_set_aside(1)
+    metrics.audit_backlog(4, in_bytes=900, oldest_seconds=2.5)
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -294,7 +298,8 @@ def found_counts(metrics: Metrics) -> dict[str, float]:
 
 
 def test_what_should_stay_at_zero_is_shown_before_it_happens(metrics: Metrics) -> None:
-    assert sample(metrics, "gateway_audit_records_lost_total") == 0
+    assert sample(metrics, "gateway_audit_records_refused_total") == 0
+    assert sample(metrics, "gateway_audit_records_set_aside_total") == 0
     assert sample(metrics, "gateway_rate_limited_total", scope="concurrency") == 0
     assert sample(metrics, "gateway_keepalives_total", kind="delta") == 0
     assert sample(metrics, "gateway_build_info", version="1.2.3") == 1

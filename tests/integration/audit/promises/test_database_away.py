@@ -1,0 +1,100 @@
+"""Postgres is away for a while under load: nobody notices, and nothing is lost or counted twice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import pytest
+
+from app.audit.spool import shipper
+from app.store.database import create_engine
+from app.store.keys import KeyStore
+from app.store.migrate import upgrade
+from tests.integration.audit.promises.asking import (
+    COMPLETED,
+    WITHIN_SECONDS,
+    charged,
+    ends,
+    readiness,
+)
+from tests.support.answers import Answer
+from tests.support.conditions import eventually_found
+from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.postgres_server import PostgresServer, postgres_server
+from tests.support.scripted_worker import ScriptedWorker
+
+USED = 50 + 30
+REQUESTS = 60  # of one load
+LOADS = 4  # before the outage, over its beginning, within it, and over its end
+AT_ONCE = 6
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def migrated(server: PostgresServer) -> str:
+    engine = create_engine(server.url)
+    await upgrade(engine)
+    await engine.dispose()
+    return server.url
+
+
+@pytest.fixture
+async def gateway(
+    migrated: str, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RunningGateway]:
+    """Whose keys stay known for longer than the outage lasts, and which looks soon after it."""
+    known = partial(KeyStore, cache_seconds=600, cache_entries=100)
+
+    def keep(engine: object, pepper: object, **_: object) -> KeyStore:
+        return known(engine, pepper)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr("app.main.KeyStore", keep)
+    monkeypatch.setattr(shipper, "MAX_RETRY_SECONDS", 0.1)
+    async with running_gateway(migrated, [worker]) as gateway:
+        yield gateway
+
+
+async def test_an_outage_is_noticed_by_nobody_and_nothing_is_lost_or_counted_twice(
+    gateway: RunningGateway, server: PostgresServer, worker: ScriptedWorker
+) -> None:
+    worker.answers(Answer(prompt_tokens=50, completion_tokens=30))
+    key = await gateway.issue_key(tokens_per_day=LOADS * REQUESTS * USED)
+    answered: list[str] = []
+
+    async def client() -> None:
+        for _ in range(REQUESTS // AT_ONCE):
+            response = await gateway.chat(key=key, max_tokens=30, stream=True)
+            assert response.stream.finish_reasons == ["stop"]
+            answered.append(response.request_id)
+
+    async def load() -> None:
+        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+
+    await load()
+    running = asyncio.ensure_future(load())
+    await asyncio.to_thread(server.stop)
+    await running
+    status, checks = await readiness(gateway)
+    assert status == 503
+    assert [name for name, holds in checks.items() if not holds] == ["database"]
+    await load()
+    running = asyncio.ensure_future(load())
+    await asyncio.to_thread(server.start)
+    await running
+
+    async def shipped() -> bool | None:
+        found = await ends(gateway.engine)
+        return (len(found) == len(answered) and set(found.values()) == {COMPLETED}) or None
+
+    await gateway.engine.dispose()  # its connections died with the server
+    assert await eventually_found(shipped, WITHIN_SECONDS, "all records have come")
+    assert (await ends(gateway.engine)).keys() == set(answered)
+    assert await charged(gateway.engine) == len(answered) * USED
+    assert (await gateway.chat(key=key)).status == 429
+    async with running_gateway(server.url, [worker]) as another:
+        assert (await another.chat(key=key, max_tokens=30)).status == 429
