@@ -23,11 +23,6 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ESCAPED_NUL = b"\\u0000"
 _INT64 = 2**63
 
-# A request lists 256 hits of its filters, some 200 bytes each; an answer with its two rescues has
-# 10 KiB at most, where each refused as many calls as are listed.
-MAX_FINDINGS_BYTES = 64 * 1024
-_TRUNCATED = {"truncated": True}
-
 # SQLSTATE classes that say that the data is at fault, not the database: data exception, integrity
 # constraint violation, and program limit exceeded.
 _DATA_AT_FAULT = ("22", "23", "54")
@@ -41,25 +36,6 @@ class Batch:
 
     intents: Mapping[str, AuditIntent]
     outcomes: Mapping[str, AuditOutcome]
-
-    @property
-    def request_ids(self) -> list[str]:
-        return list(dict.fromkeys([*self.intents, *self.outcomes]))
-
-    @property
-    def records(self) -> int:
-        return len(self.intents) + len(self.outcomes)
-
-    def halves(self) -> tuple["Batch", "Batch"]:
-        ids = self.request_ids
-        middle = len(ids) // 2
-        return self._only(ids[:middle]), self._only(ids[middle:])
-
-    def _only(self, ids: list[str]) -> "Batch":
-        return Batch(
-            {key: self.intents[key] for key in ids if key in self.intents},
-            {key: self.outcomes[key] for key in ids if key in self.outcomes},
-        )
 
 
 class BatchRefused(Exception):
@@ -81,22 +57,6 @@ async def write_batch(engine: AsyncEngine, batch: Batch, first: Step | None = No
         if state.startswith(_DATA_AT_FAULT):
             raise BatchRefused(f"SQLSTATE {state}") from error
         raise
-
-
-def bounded_findings(findings: dict[str, Any]) -> dict[str, Any]:
-    """As plain JSON values, or `{"truncated": true}` where their text passes MAX_FINDINGS_BYTES.
-
-    Plain, because the names of our enumerations are no keys to a quick encoder of JSON: one record
-    with such a key would make its whole batch slow.
-    """
-    try:
-        text = orjson.dumps(findings, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:
-        text = orjson.dumps(_clean(findings), default=repr, option=orjson.OPT_NON_STR_KEYS)
-    if len(text) > MAX_FINDINGS_BYTES:
-        return _TRUNCATED
-    plain: dict[str, Any] = orjson.loads(text)
-    return plain
 
 
 def _document(values: Sequence[AuditIntent] | Sequence[AuditOutcome]) -> str:

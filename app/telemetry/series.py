@@ -279,7 +279,9 @@ class Series:
             "audit_records_refused", "Audit records that the spool could not take."
         )
         self.audit_backlog = family.gauge(
-            "audit_backlog_records", "Audit records that wait to be written.", several="livesum"
+            "audit_backlog_records",
+            "Audit records in the spool that wait to be shipped to the database.",
+            several="livesum",
         )
         self.audit_backlog_bytes = family.gauge(
             "audit_backlog_bytes",

@@ -87,9 +87,6 @@ class FaultyDisk:
         self.check(Operation.SYNC_DIRECTORY)
         self.disk.sync_directory(path)
 
-    def free_bytes(self, path: Path) -> int:
-        return self.disk.free_bytes(path)
-
     def remove(self, path: Path) -> None:
         self.count(Operation.REMOVE)
         self.check(Operation.REMOVE)

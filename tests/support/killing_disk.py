@@ -49,9 +49,6 @@ class KillingDisk:
     def sync_directory(self, path: Path) -> None:
         self.at_risk(lambda: self._disk.sync_directory(path))
 
-    def free_bytes(self, path: Path) -> int:
-        return self.at_risk(lambda: self._disk.free_bytes(path))
-
     def remove(self, path: Path) -> None:
         self.at_risk(lambda: self._disk.remove(path))
 

@@ -41,9 +41,6 @@ class Disk(Protocol):
 
     def sync_directory(self, path: Path) -> None: ...
 
-    def free_bytes(self, path: Path) -> int:
-        """For us, on the filesystem of that directory."""
-
     def remove(self, path: Path) -> None:
         """The file; nothing happens where it is gone already."""
 
@@ -86,10 +83,6 @@ class RealDisk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def free_bytes(self, path: Path) -> int:
-        status = os.statvfs(path)
-        return status.f_bavail * status.f_frsize
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

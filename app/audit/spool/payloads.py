@@ -15,8 +15,11 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
-from app.audit.writer import MAX_FINDINGS_BYTES
 from app.protocol.events import Usage
+
+# A request lists 256 hits of its filters, some 200 bytes each; an answer with its two rescues has
+# 10 KiB at most, where each refused as many calls as are listed.
+MAX_FINDINGS_BYTES = 64 * 1024
 
 # The longest findings, and beside them fields of which no true one has a thousand characters.
 MAX_RECORD_BYTES = MAX_FINDINGS_BYTES + 16 * 1024

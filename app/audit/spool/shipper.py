@@ -93,7 +93,8 @@ class Shipper:
                 if shipped and not self._own.backlog.open_intents:  # those wait for a recovery
                     await self._own.remove(heir=None)
         except (TimeoutError, SpoolFailed, *DATABASE_ERRORS) as error:
-            log.warning("audit_spool_left_behind", reason=str(error))
+            reason = "not in time" if isinstance(error, TimeoutError) else str(error)
+            log.warning("audit_spool_left_behind", reason=reason)
         finally:
             for directory in (*self._found, *(each.directory for each in self._adopted)):
                 directory.close()

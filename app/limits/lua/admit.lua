@@ -109,7 +109,7 @@ for _, s in ipairs(subjects) do
   if not refused then
     if s.rpm > 0 then s.r = s.r + requests end
     if s.tpm > 0 then s.t = s.t + tokens end
-    if reserving then hold(s, id, tokens, lease) end
+    if reserving then hold(s, id, tokens, lease, true) end
   end
   save(s)
 end

@@ -11,7 +11,7 @@
 --                     c   a recount's cutoff (us)   n  spent since then   ub  `u` as it was then
 --                     w   1 where that recount can wait
 --                     and each open reservation: its request id, and the tokens that it holds;
---                     below 0 where the bucket was never charged for them
+--                     with a minus sign where the bucket was never charged for them
 --   leases  a sorted set: request id -> the moment (us) at which its lease ends
 
 local WINDOW = 60000000                  -- us: a bucket fills up in one minute
@@ -159,9 +159,9 @@ local function save(s)
 end
 
 -- Gives a request its place in a subject's leases.
-local function hold(s, id, tokens, lease)
-  s.h = s.h + math.abs(tokens)
-  redis.call('HSET', s.state, id, int(tokens))
+local function hold(s, id, tokens, lease, charged)
+  s.h = s.h + tokens
+  redis.call('HSET', s.state, id, (charged and '' or '-') .. int(tokens))
   redis.call('ZADD', s.leases, int(now + lease), id)
   redis.call('PEXPIRE', s.leases, int(LEASES_KEPT_SECONDS * 1000))
 end

@@ -5,8 +5,8 @@
 --       then for each request: its id, the tokens that it holds
 -- Returns how many had been lost
 --
--- A lost one is held with its tokens below 0: the bucket that it was charged to is gone, so nothing
--- comes back to the new one.
+-- A lost one is held with a minus sign: the bucket that it was charged to is gone, so nothing comes
+-- back to the new one.
 
 local lease = tonumber(ARGV[1])
 local s = load(KEYS[1], KEYS[2])
@@ -17,7 +17,7 @@ for i = 4, #ARGV, 2 do
   if redis.call('HEXISTS', s.state, id) == 1 then
     redis.call('ZADD', s.leases, int(now + lease), id)
   else
-    hold(s, id, 0 - tonumber(ARGV[i + 1]), lease)
+    hold(s, id, tonumber(ARGV[i + 1]), lease, false)
     lost = lost + 1
   end
 end

@@ -16,15 +16,16 @@ local late = ARGV[4] == '1'
 local reply = {now}
 for i = 1, #KEYS / 2 do
   local state, leases = KEYS[2 * i - 1], KEYS[2 * i]
-  local held = tonumber(redis.call('HGET', state, id) or nil)
+  local raw = redis.call('HGET', state, id)
   reply[i + 1] = 1
-  if held then
+  if raw then
+    local held, charged = math.abs(tonumber(raw)), string.sub(raw, 1, 1) ~= '-'
     local s = load(state, leases)
     refill(s, tonumber(ARGV[3 + 2 * i]), tonumber(ARGV[4 + 2 * i]))
     redis.call('HDEL', state, id)
     redis.call('ZREM', leases, id)
-    if held >= 0 and s.tpm > 0 then s.t = math.max(0, s.t + used + unsure - held) end
-    s.h = math.max(0, s.h - math.abs(held))
+    if charged and s.tpm > 0 then s.t = math.max(0, s.t + used + unsure - held) end
+    s.h = math.max(0, s.h - held)
     if not late then
       spend(s, used)
       if s.m then s.u = s.u + unsure end

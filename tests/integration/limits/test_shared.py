@@ -4,7 +4,7 @@ tests/properties."""
 import pytest
 
 from app.limits.shared import SharedLimits
-from app.limits.subjects import Scope, Spending
+from app.limits.subjects import Demand, Scope, Spending
 from tests.integration.limits.asking import admitted, count_budget, decide, refused
 from tests.integration.limits.conftest import Stored
 from tests.support.limited import counted, demand, key, tenant
@@ -299,3 +299,14 @@ async def test_a_subject_without_a_budget_is_forgotten_once_its_buckets_are_full
     await limits.settle(one, Spending(660))
     state, _ = stored.lives_seconds(subject)
     assert 660 < state <= 660 + 600
+
+
+async def test_what_was_lost_and_taken_up_again_charges_no_bucket_though_it_held_nothing(
+    limits: SharedLimits,
+) -> None:
+    subject = key(tokens_per_minute=1000)
+    await limits.renew(subject, {"req_lost": 0})
+    await limits.settle(Demand("req_lost", (subject,), 0), Spending(50))
+    standing = (await decide(limits, counted(subject, requests=0))).standing
+    assert standing.tokens is not None
+    assert standing.tokens.remaining == 1000

@@ -130,8 +130,3 @@ def test_syncs_what_is_there_and_says_what_is_not(tmp_path: Path) -> None:
         DISK.sync_directory(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
         DISK.sync_file(tmp_path / "none")
-
-
-def test_free_bytes_are_what_an_ordinary_user_may_take(tmp_path: Path) -> None:
-    status = os.statvfs(tmp_path)
-    assert 0 < DISK.free_bytes(tmp_path) <= status.f_bfree * status.f_frsize
