@@ -258,7 +258,7 @@ class Settings(BaseSettings):
     # Room for some 60,000 requests; one more is kept free for the ends of running ones.
     audit_segment_bytes: int = Field(default=64 * MIB, ge=1 * MIB)
     audit_write_seconds: float = Field(default=5.0, gt=0)  # for a disk; then it counts as failed
-    settle_seconds: float = Field(default=5.0, gt=0)  # time box for settle and audit at the end
+    settle_seconds: float = Field(default=5.0, gt=0)  # time box for the limits at a request's end
 
     # -- logs
     log_level: str = "info"

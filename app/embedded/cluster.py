@@ -107,7 +107,7 @@ class Cluster:
         name = f"qwythos-gateway-{self._owner.pw_uid}-{digest}"
         directory = Path(tempfile.gettempdir()) / name
         if len(os.fsencode(directory / f".s.PGSQL.{PORT}")) > SOCKET_PATH_BYTES:
-            directory = Path("/tmp") / name  # noqa: S108 (made private, and checked, below)
+            directory = Path("/tmp") / name  # noqa: S108 - made private, and checked, below
         self._make_private(directory)
         found = directory.lstat()
         if found.st_uid != self._owner.pw_uid or found.st_mode & 0o77:

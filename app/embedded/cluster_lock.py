@@ -27,7 +27,7 @@ class ClusterLock:
         with self._turn.open("ab") as file:
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
-                    while not _lock(file, fcntl.LOCK_EX):  # noqa: ASYNC110 (the kernel's)
+                    while not _lock(file, fcntl.LOCK_EX):  # noqa: ASYNC110 - the kernel's lock
                         await asyncio.sleep(POLL_SECONDS)
             except TimeoutError:
                 raise EmbeddedError(

@@ -130,7 +130,7 @@ async def consult(
     except GatewayError as error:
         meter.end(error)
         raise
-    except Exception as error:
+    except Exception as error:  # raised again, as a defect of ours that tells no more
         log_crash(caller.request_id, error)
         defect = InternalError("The gateway failed; it has been logged.")
         meter.end(defect)

@@ -124,6 +124,6 @@ async def keep_running(work: Work) -> None:
     while True:
         try:
             await work()
-        except Exception:
+        except Exception:  # whatever it is: told with its place, and gone on from
             log.exception("limits_task_failed")
         await asyncio.sleep(RESTART_SECONDS)
