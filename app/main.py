@@ -18,11 +18,14 @@ from app.api.errors import add_error_handlers
 from app.api.openai import HotRoutes, add_openai_routes
 from app.api.ops import ops
 from app.api.request_id import RequestIds
-from app.audit.spool.start import spooling
+from app.audit.checkpoints.signing import SigningKeys
+from app.audit.start import recording, signing_keys_of
 from app.drain import Drain
+from app.gateway.endings import Endings
 from app.gateway.expect import Learned
 from app.gateway.ledger import AuditLedger
 from app.gateway.pipeline import Gateway
+from app.gateway.redact import RedactionInUse
 from app.limits.attempts import FailedAttempts
 from app.limits.start import check_redis_url, limiting
 from app.protocol.prefix import PrefixMemory
@@ -30,6 +33,7 @@ from app.protocol.sealed import Sealer, parse_sealing_keys
 from app.protocol.token_estimate import TokenEstimates
 from app.rules.document import RulesRefused
 from app.rules.lexicon import shipped_lexicon
+from app.rules.rulebook import UnknownProfile
 from app.rules.watch import DefaultProfileMissing, RulebookWatch
 from app.settings import Network, Settings, SettingsError
 from app.store.database import create_engine
@@ -39,6 +43,9 @@ from app.upstream.client import WorkerClient
 from app.upstream.pool import Pool
 from app.upstream.prober import Prober
 from app.upstream.workers import Workers
+
+# What an ending may wait for, each as long as a disk may take: intent, body, outcome.
+ENDING_WRITES = 3
 
 BAD_REQUEST = {
     "description": "Bad Request",
@@ -89,7 +96,16 @@ def create_app(settings: Settings) -> GatewayApp:
         title="Qwythos Gateway",
         version=__version__,
         description="OpenAI-compatible, in front of Qwythos-9B on vLLM.",
-        lifespan=_lifespan(settings, engine, pepper, _sealer(settings), rules, metrics),
+        lifespan=_lifespan(
+            settings,
+            engine,
+            pepper,
+            signing_keys_of(settings, pepper),
+            _sealer(settings),
+            rules,
+            _redaction(settings, rules, metrics),
+            metrics,
+        ),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # ours are behind a flood guard
@@ -130,12 +146,21 @@ def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
         raise SettingsError(f"GATEWAY_RULES: {refused}") from None
 
 
+def _redaction(settings: Settings, rules: RulebookWatch, metrics: Metrics) -> RedactionInUse:
+    try:
+        return RedactionInUse(rules, settings.audit_redaction, metrics)
+    except UnknownProfile as unknown:
+        raise SettingsError(f"GATEWAY_AUDIT_REDACTION: {unknown}") from None
+
+
 def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no public type
     settings: Settings,
     engine: AsyncEngine,
     pepper: bytes,
+    signing_keys: SigningKeys,
     sealer: Sealer | None,
     rules: RulebookWatch,
+    redaction: RedactionInUse,
     metrics: Metrics,
 ):
     @asynccontextmanager
@@ -143,7 +168,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
         """Opened from top to bottom, closed from bottom to top."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
-            audit = await stack.enter_async_context(spooling(settings, metrics))
+            audit = await stack.enter_async_context(
+                recording(settings, signing_keys, pepper, redaction, metrics)
+            )
             client = await stack.enter_async_context(WorkerClient(settings))
             pool = Pool(settings.workers)
             prober = Prober(pool, client, settings, metrics)
@@ -153,6 +180,11 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
             limiter = await stack.enter_async_context(
                 limiting(settings, AuditLedger(engine), metrics)
             )
+            endings = Endings()
+            stack.push_async_callback(
+                endings.close,
+                settings.settle_seconds + ENDING_WRITES * settings.audit_write_seconds,
+            )
             app.state.gateway = Gateway(
                 settings=settings,
                 pepper=pepper,
@@ -161,12 +193,14 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                     pepper,
                     cache_seconds=settings.key_cache_seconds,
                     cache_entries=settings.key_cache_entries,
+                    outage_seconds=settings.key_outage_seconds,
                 ),
                 failed_attempts=FailedAttempts(
                     settings.failed_authentications_per_minute, time.monotonic
                 ),
                 limiter=limiter,
                 audit=audit,
+                endings=endings,
                 workers=Workers(pool, client, settings, metrics),
                 sealer=sealer,
                 learned=Learned(
@@ -186,6 +220,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                 tasks = [
                     background.create_task(prober.run()),
                     background.create_task(rules.run()),
+                    background.create_task(redaction.run()),
                 ]
                 yield
                 for task in tasks:

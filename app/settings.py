@@ -135,7 +135,9 @@ Secret = Annotated[SecretStr, BeforeValidator(_refuse_empty)]
 
 _LIST_FORMS = {"workers": WORKERS_FORM, "trusted_proxies": PROXIES_FORM}
 
-SECRETS = ("database_url", "redis_url", "key_pepper", "admin_token", "sealing_key")
+SECRETS = (
+    "database_url", "redis_url", "key_pepper", "admin_token", "sealing_key", "audit_signing_key",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -156,6 +158,7 @@ class Settings(BaseSettings):
     key_pepper: Secret | None = None
     admin_token: Secret | None = None
     sealing_key: Secret | None = None
+    audit_signing_key: Secret | None = None  # by default made from the pepper
 
     # -- rules for prompts and answers
     rules: Path | None = None  # a file of packs and profiles, or a directory of them
@@ -164,6 +167,9 @@ class Settings(BaseSettings):
 
     # -- keys
     key_cache_seconds: float = Field(default=5.0, gt=0, le=5)  # revocation acts within this
+    # While the database is away, keys that it confirmed so long ago at most work on, and what is
+    # revoked meanwhile may, too. 0: after `key_cache_seconds` nobody is let in.
+    key_outage_seconds: float = Field(default=0.0, ge=0, le=86_400)
     key_cache_entries: int = Field(default=10_000, ge=1)  # ~1 KiB each, without tool rules
 
     # -- limits
@@ -191,7 +197,8 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=32 * KIB, ge=1 * KIB)
     max_headers: int = Field(default=100, ge=10)
     # 32 MiB is a 1M-token prompt (4-8 MB of text) with JSON escapes and room to spare.
-    max_body_bytes: int = Field(default=32 * MIB, ge=1 * KIB)
+    # At most what the audit log can keep in one piece, with what it adds.
+    max_body_bytes: int = Field(default=32 * MIB, ge=1 * KIB, le=40 * MIB)
     # A body may take this long, and one second more for each 64 KiB: a floor under its rate.
     body_deadline_seconds: float = Field(default=60.0, gt=0)
     body_floor_bytes_per_second: int = Field(default=64 * KIB, ge=1)
@@ -258,6 +265,21 @@ class Settings(BaseSettings):
     # Room for some 60,000 requests; one more is kept free for the ends of running ones.
     audit_segment_bytes: int = Field(default=64 * MIB, ge=1 * MIB)
     audit_write_seconds: float = Field(default=5.0, gt=0)  # for a disk; then it counts as failed
+    # Of a running answer, what a crash may lose of it: so much time, or so much text.
+    audit_chunk_seconds: float = Field(default=1.0, gt=0)
+    audit_chunk_characters: int = Field(default=16_384, ge=1)
+    audit_strict: bool = False  # every piece of an answer is on disk before it is sent
+    audit_redaction: str | None = None  # a filter profile; what it finds is masked before storing
+    # Messages that were stored today and need not be again: ~150 bytes each, 15 MB in all.
+    audit_known_messages: int = Field(default=100_000, ge=1)
+    # Of tenants that may go on while nothing can be recorded: ~2 KiB each.
+    audit_open_records: int = Field(default=10_000, ge=1)
+    # Signed, so often: what is older cannot be changed unseen.
+    audit_checkpoint_records: int = Field(default=1_000, ge=1)
+    audit_checkpoint_seconds: float = Field(default=10.0, gt=0)
+    # A second place for them, out of the database's reach: file:///path, syslog:///dev/log,
+    # syslog://host:514 or s3://bucket/prefix. By default a file below `audit_directory`.
+    audit_checkpoints: str | None = None
     settle_seconds: float = Field(default=5.0, gt=0)  # time box for the limits at a request's end
 
     # -- logs

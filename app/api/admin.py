@@ -1,11 +1,13 @@
-"""`/admin/v1`: what `gateway keys`, `plans` and `tenants` do, over HTTP, for whoever holds
-GATEWAY_ADMIN_TOKEN."""
+"""`/admin/v1`: what `gateway keys`, `plans`, `tenants` and `audit` do, over HTTP for whoever
+holds GATEWAY_ADMIN_TOKEN."""
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 
+from app.api.admin_audit import add_audit_routes
 from app.api.admin_guard import guarded_route
 from app.api.admin_keys import add_key_routes
+from app.api.admin_parameters import known_parameters_only
 from app.api.admin_plans import add_plan_routes
 from app.api.admin_tenants import add_tenant_routes
 from app.api.flood_guard import FloodGuarded, build_flood_guard
@@ -19,7 +21,7 @@ def add_admin_routes(app: FastAPI, settings: Settings) -> None:
     """The routes, or none at all where no GATEWAY_ADMIN_TOKEN is set. The flood guard before them
     counts whatever is asked for below them, a route or none.
 
-    The application's state holds `gateway`, whose `keys` is the KeyStore.
+    The application's state holds `gateway`, whose `keys` is the KeyStore, and `engine`.
     """
     if settings.admin_token is None:
         return
@@ -27,12 +29,16 @@ def add_admin_routes(app: FastAPI, settings: Settings) -> None:
         prefix=PREFIX,
         tags=["admin"],
         route_class=guarded_route(settings.admin_token),
-        # For the OpenAPI document alone: the guard has seen the token when this runs.
-        dependencies=[Depends(HTTPBearer(scheme_name="Admin token", auto_error=False))],
+        dependencies=[
+            # For the OpenAPI document alone: the guard has seen the token when this runs.
+            Depends(HTTPBearer(scheme_name="Admin token", auto_error=False)),
+            Depends(known_parameters_only),
+        ],
     )
     add_key_routes(router)
     add_plan_routes(router)
     add_tenant_routes(router)
+    add_audit_routes(router)
     app.include_router(router)
     guard = build_flood_guard("admin API", REQUESTS_PER_MINUTE)
     app.add_middleware(FloodGuarded, prefix=PREFIX, guard=guard)

@@ -1,4 +1,5 @@
-"""`/admin/v1/tenants`: limits over all keys of a tenant together."""
+"""`/admin/v1/tenants`: limits over all keys of a tenant together, and what becomes of its requests
+while they cannot be recorded."""
 
 from typing import Annotated
 
@@ -24,24 +25,24 @@ def add_tenant_routes(router: APIRouter) -> None:
 async def list_tenants(
     keys: Keys, after: Tenant | None = None, limit: PageLimit = PAGE_ROWS
 ) -> PageView[TenantView]:
-    """Tenants that have limits of their own, newest first; `after` is the last name of the page
+    """Tenants that have settings of their own, newest first; `after` is the last name of the page
     before."""
     page = await keys.tenants.page(after=after, limit=limit)
     return page_view(page, tenant_view, lambda tenant: tenant.name)
 
 
 async def get_tenant(name: Name, keys: Keys) -> TenantView:
-    """Not found where the tenant has no limits of its own, whether or not it has keys."""
+    """Not found where the tenant has no settings of its own, whether or not it has keys."""
     return tenant_view(await keys.tenants.get(name))
 
 
 async def update_tenant(name: Name, changes: TenantChanges, keys: Keys) -> TenantView:
-    """Set the limits that are named; null takes one away. Makes the tenant where it had none. It
+    """Set what is named; null takes a limit away. Makes the tenant where it had no settings. It
     acts everywhere within 5 seconds."""
     return tenant_view(await keys.update_tenant(name, changes))
 
 
 async def delete_tenant(name: Name, keys: Keys) -> DeletedTenantView:
-    """Take all limits of the tenant away. Its keys stay."""
+    """Take all settings of the tenant away. Its keys stay."""
     await keys.delete_tenant(name)
     return DeletedTenantView(name=name)

@@ -46,13 +46,13 @@ SAMPLING_FIELDS = (
 
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     """Raises InvalidRequest that names the field at fault in `param`."""
-    wire = _validated(ChatCompletionRequest, body, settings)
+    wire, sent = _validated(ChatCompletionRequest, body, settings)
     system = _system_parts(wire)
     messages, thoughts, sent_as = _messages(wire, system)
     tools = _tools(wire)
     tool_choice, allowed = _tool_choice(wire)
     return replace(
-        _generation(wire, len(body), settings),
+        _generation(wire, sent, len(body), settings),
         messages=messages,
         thoughts=thoughts,
         sent_as=sent_as,
@@ -71,12 +71,13 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
 def parse_completion(body: bytes, settings: Settings) -> ChatRequest:
     """The same for the older route, whose prompt becomes a user's turn: a raw prompt would reach
     the model without the template that opens its thought."""
-    wire = _validated(CompletionRequest, body, settings)
-    request = _generation(wire, len(body), settings)
+    wire, sent = _validated(CompletionRequest, body, settings)
+    request = _generation(wire, sent, len(body), settings)
     return replace(request, chat=False, messages=({"role": "user", "content": wire.prompt},))
 
 
-def _validated(model: type[Wire], body: bytes, settings: Settings) -> Wire:
+def _validated(model: type[Wire], body: bytes, settings: Settings) -> tuple[Wire, Json]:
+    """With the body as it was sent."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -87,7 +88,7 @@ def _validated(model: type[Wire], body: bytes, settings: Settings) -> Wire:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
     _refuse_crowds(value, settings)
     try:
-        return model.model_validate(value)
+        return model.model_validate(value), value
     except ValidationError as error:
         raise explain(error) from None
 
@@ -129,7 +130,9 @@ def _allowed_in(body: Json) -> object:
     return value
 
 
-def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) -> ChatRequest:
+def _generation(
+    wire: GenerationRequest, sent: Json, body_bytes: int, settings: Settings
+) -> ChatRequest:
     """What the routes share; the messages are still to come."""
     choices = wire.n or 1
     if choices > settings.max_choices:
@@ -147,6 +150,7 @@ def _generation(wire: GenerationRequest, body_bytes: int, settings: Settings) ->
         n=choices,
         seed=wire.seed,
         stop=_stop(wire.stop),
+        sent=sent,
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from app.protocol.events import Usage
 
@@ -16,6 +16,14 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"  # by the client, who left
     DRAINED = "drained"  # by us, at the end of the drain
     CRASHED = "crashed"  # by a defect of ours
+
+
+class AuditLevel(StrEnum):
+    """What is kept of a request."""
+
+    METADATA = "metadata"  # no text of it or of its answer
+    FULL = "full"
+    FULL_AND_REASONING = "full+reasoning"  # the thought, too, whether its client may see it or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class AuditIntent:
     client_ip: str | None = None
     user_agent: str | None = None
     client_request_id: str | None = None
+    level: AuditLevel = AuditLevel.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +65,11 @@ class AuditOutcome:
     # since the epoch; None where nothing was.
     charged_tokens: int | None = None
     settled_at: float | None = None
-
-
-class AuditLog(Protocol):
-    """Where the pipeline writes. Both calls return once the record outlives the process, or raise
-    GatewayError: a request without an intent reaches no worker, and no terminal marker leaves
-    before the outcome is written."""
-
-    @property
-    def accepting(self) -> bool:
-        """Whether new requests can be recorded."""
-
-    async def intent(self, record: AuditIntent) -> None: ...
-
-    async def outcome(self, record: AuditOutcome) -> None: ...
-
-    async def whole(self, intent: AuditIntent, outcome: AuditOutcome) -> None:
-        """Of a request that ended without a worker: both or neither."""
+    # As the intent says it, so that an outcome can be searched for by itself.
+    received_at: float = 0.0
+    route: str = ""
+    key_id: str | None = None
+    tenant: str | None = None
+    model: str | None = None
+    # Addresses of what was asked and answered: see `app.audit.content`. None: no text is kept.
+    content: dict[str, Any] | None = None

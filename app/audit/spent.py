@@ -1,9 +1,12 @@
 """What a budget has spent, as the audit log tells it: the truth when Redis has lost the sums."""
 
-from sqlalchemy import ColumnElement, Double, Select, func, literal, select
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.store.tables import audit_records
+from app.audit.projection import moment
+from app.store.tables import audit_events
 from app.store.transaction import in_transaction
 
 # A month of ten million requests is summed in a second or two, from the index alone. Shorter than
@@ -38,18 +41,21 @@ async def charged_tokens(
 def _subject(key_id: str | None, tenant: str | None) -> ColumnElement[bool]:
     if (key_id is None) == (tenant is None):
         raise ValueError("give a key's id or a tenant")
-    column = audit_records.c
+    column = audit_events.c
     return column.key_id == key_id if key_id is not None else column.tenant == tenant
 
 
 def _sum(subject: ColumnElement[bool], since: float, until: float) -> Select[tuple[int]]:
-    settled_at = audit_records.c.settled_at
-    return select(func.sum(audit_records.c.charged_tokens)).where(
+    settled_at = audit_events.c.settled_at
+    return select(func.sum(audit_events.c.charged_tokens)).where(
         subject, settled_at >= _moment(since), settled_at <= _moment(until)
     )
 
 
-def _moment(seconds: float) -> ColumnElement[object]:
-    """Rounded by the function that the log is written with, so that a bound includes what was
-    settled at the very same number."""
-    return func.to_timestamp(literal(seconds, Double))
+def _moment(seconds: float) -> datetime:
+    """Rounded as what is in the table is, so that a bound includes what was settled at the very
+    same number. What no date can say is beyond everything that was settled."""
+    try:
+        return moment(seconds)
+    except ValueError:
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from app.audit.spool.start import check_spool
+from app.audit.start import check_spool
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.embedded.dev_secrets import dev_pepper, dev_sealing_key

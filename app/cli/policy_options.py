@@ -22,6 +22,7 @@ from app.protocol.domains import Domain
 from app.store.policy import (
     AllowedTool,
     AllowedTools,
+    AuditLevelName,
     DomainAction,
     EngineParameter,
     Limits,
@@ -52,6 +53,7 @@ class PolicyOptions(LimitOptions):
     tools_file: Path | None
     filter_profile: str | None
     domain: tuple[str, ...]
+    audit: AuditLevelName | None
 
 
 # Where an option's name is not that of the policy's field.
@@ -138,6 +140,12 @@ _DECORATORS = (
         help=f"Prompts of a high-risk domain ({', '.join(Domain)}): "
         f"{', '.join(get_args(DomainAction))}; give more than one if need be.  "
         "[default: as the profile says]",
+    ),
+    click.option(
+        "--audit",
+        type=click.Choice(get_args(AuditLevelName)),
+        help="What the audit log keeps: no text, what was said, or the thought as well.  "
+        "[default: full]",
     ),
 )
 

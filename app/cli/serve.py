@@ -8,7 +8,7 @@ import sys
 import click
 import structlog
 
-from app.audit.spool.start import check_spool
+from app.audit.start import check_spool
 from app.cli.database import unreachable
 from app.cli.errors import BadUsage, CommandError
 from app.main import create_app

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, two spaces apart; None shows as `-`."""
-    lines = [list(head), *([_cell(value) for value in row] for row in rows)]
+    lines = [list(head), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -15,7 +15,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def fields(values: Iterable[tuple[str, object]]) -> str:
     """One `name  value` a line, the values aligned."""
-    cells = [(name, _cell(value)) for name, value in values]
+    cells = [(name, cell(value)) for name, value in values]
     width = max(len(name) for name, _ in cells)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in cells)
 
@@ -26,8 +26,9 @@ def section(title: str, lines: Iterable[tuple[str, object]], *, empty: str) -> s
     return "\n".join([title, *shown])
 
 
-def _cell(value: object) -> str:
-    # Clients choose some of these texts: none of them may move the cursor or forge a line.
+def cell(value: object) -> str:
+    """On one line. Clients choose some of these texts: none of them may move the cursor or forge a
+    line."""
     text = "-" if value is None else str(value)
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text

@@ -1,7 +1,8 @@
-"""`gateway tenants`: limits over all keys of a tenant together."""
+"""`gateway tenants`: limits over all keys of a tenant together, and what becomes of its requests
+while they cannot be recorded."""
 
 import json
-from typing import Unpack
+from typing import Unpack, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +18,7 @@ from app.cli.spent import spent_rows, spent_tokens
 from app.cli.table import fields, section, table
 from app.settings import Settings
 from app.store.paging import MAX_PAGE_ROWS, all_records
-from app.store.tenant import Tenant, TenantRecord
+from app.store.tenant import AuditOnFailure, Tenant, TenantChanges, TenantRecord
 from app.store.tenant_records import TenantRecords
 from app.store.tenant_view import TenantView, tenant_view
 
@@ -25,18 +26,20 @@ _NAMES: TypeAdapter[str] = TypeAdapter(Tenant)
 
 
 class ChangeOptions(LimitOptions):
+    audit_on_failure: AuditOnFailure | None
     unset: tuple[str, ...]
 
 
 @click.group()
 def tenants() -> None:
-    """Limits over all keys of a tenant together, beside those of each key."""
+    """Limits over all keys of a tenant together, beside those of each key; and whether its requests
+    go on while they cannot be recorded."""
 
 
 @tenants.command("list")
 @as_json
 def list_tenants(*, as_json: bool) -> None:
-    """List the tenants that have limits of their own, newest first."""
+    """List the tenants that have settings of their own, newest first."""
 
     async def step(engine: AsyncEngine, _: Settings) -> list[TenantRecord]:
         return await _all_tenants(TenantRecords(engine))
@@ -46,7 +49,16 @@ def list_tenants(*, as_json: bool) -> None:
         for tenant in found:
             click.echo(tenant.model_dump_json())
     else:
-        head = ("NAME", "KEYS", "RPM", "TPM", "CONCURRENCY", "TOKENS/DAY", "TOKENS/MONTH")
+        head = (
+            "NAME",
+            "KEYS",
+            "RPM",
+            "TPM",
+            "CONCURRENCY",
+            "TOKENS/DAY",
+            "TOKENS/MONTH",
+            "AUDIT-ON-FAILURE",
+        )
         click.echo(table(head, (_row(tenant) for tenant in found)))
 
 
@@ -54,7 +66,7 @@ def list_tenants(*, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @as_json
 def show_tenant(name: str, *, as_json: bool) -> None:
-    """Show a tenant's limits, and what its keys have spent together."""
+    """Show a tenant's settings, and what its keys have spent together."""
 
     async def step(engine: AsyncEngine, _: Settings) -> tuple[TenantRecord, dict[str, int]]:
         found = await TenantRecords(engine).get(name)
@@ -70,6 +82,7 @@ def show_tenant(name: str, *, as_json: bool) -> None:
         ("keys", tenant.keys),
         ("created", minute(tenant.created_at)),
         ("changed", minute(tenant.updated_at)),
+        ("audit on failure", tenant.audit_on_failure),
         *spent_rows(spent),
     ]
     click.echo(fields(rows))
@@ -79,18 +92,22 @@ def show_tenant(name: str, *, as_json: bool) -> None:
 @tenants.command("set")
 @click.argument("name", metavar="NAME")
 @limit_options
+@click.option(
+    "--audit-on-failure",
+    type=click.Choice(get_args(AuditOnFailure)),
+    help="While requests cannot be recorded: refuse them, or keep their metadata alone, in memory "
+    "and on standard error.  [default: closed]",
+)
 @unset_option
 @as_json
 def set_tenant(name: str, *, as_json: bool, **options: Unpack[ChangeOptions]) -> None:
-    """Change the limits that are named, and no other. It acts everywhere within 5 seconds."""
-    limits = limits_of(options, options["unset"])
-    if not limits.model_fields_set:
-        raise BadUsage("nothing to change: give a limit or --unset")
+    """Change what is named, and nothing else. It acts everywhere within 5 seconds."""
+    changes = _changes(options)
     try:
         _NAMES.validate_python(name)
     except ValidationError as error:
         raise BadUsage(f"NAME: {reason(error)}") from None
-    changed = on_database(lambda engine, _: TenantRecords(engine).update(name, {"limits": limits}))
+    changed = on_database(lambda engine, _: TenantRecords(engine).update(name, changes))
     tenant = tenant_view(changed)
     if as_json:
         click.echo(tenant.model_dump_json())
@@ -102,9 +119,21 @@ def set_tenant(name: str, *, as_json: bool, **options: Unpack[ChangeOptions]) ->
 @tenants.command("delete")
 @click.argument("name", metavar="NAME")
 def delete_tenant(name: str) -> None:
-    """Take all limits of a tenant away. Its keys stay."""
+    """Take all settings of a tenant away. Its keys stay."""
     on_database(lambda engine, _: TenantRecords(engine).delete(name))
-    click.echo(f"deleted the limits of {name}")
+    click.echo(f"deleted the settings of {name}")
+
+
+def _changes(options: ChangeOptions) -> TenantChanges:
+    changes: TenantChanges = {}
+    limits = limits_of(options, options["unset"])
+    if limits.model_fields_set:
+        changes["limits"] = limits
+    if options["audit_on_failure"] is not None:
+        changes["audit_on_failure"] = options["audit_on_failure"]
+    if not changes:
+        raise BadUsage("nothing to change: give a limit, --audit-on-failure or --unset")
+    return changes
 
 
 async def _all_tenants(records: TenantRecords) -> list[TenantRecord]:
@@ -115,4 +144,4 @@ async def _all_tenants(records: TenantRecords) -> list[TenantRecord]:
 
 
 def _row(tenant: TenantView) -> tuple[object, ...]:
-    return (tenant.name, tenant.keys, *tenant.limits.model_dump().values())
+    return (tenant.name, tenant.keys, *tenant.limits.model_dump().values(), tenant.audit_on_failure)

@@ -46,7 +46,14 @@ async def authenticate(
         raise Unauthenticated(_INCORRECT, AuthenticationFailure.MALFORMED)
     if key is None:
         raise Unauthenticated(_INCORRECT)
-    return Principal(key.id, key.tenant, key.name, key.policy, key.tenant_limits)
+    return Principal(
+        key_id=key.id,
+        tenant=key.tenant,
+        name=key.name,
+        policy=key.policy,
+        tenant_limits=key.tenant_limits,
+        audit_on_failure=key.tenant_audit_on_failure,
+    )
 
 
 def _fail(client_ip: str | None, attempts: FailedAttempts) -> None:

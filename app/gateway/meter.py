@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
+from app.audit.recording import Recording
 from app.audit.records import Outcome
 from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
 from app.gateway.types import Caller, PreparedRequest, Principal, Rescue, Screened
@@ -38,7 +39,7 @@ class Meter:
     standing: Standing = NO_STANDING  # what the key had left
     charged_tokens: int | None = None
     settled_at: float | None = None  # seconds since the epoch
-    intent_recorded: bool = False
+    recording: Recording | None = None  # from the intent on
     worker: str | None = None
     attempts: int = 0
     asked_at: float | None = None

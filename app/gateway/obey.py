@@ -115,7 +115,7 @@ def answer_rules(
             thought_in_arguments=show_second_thought,
         ),
         show_thought=request.chat and policy.reasoning is Reasoning.VISIBLE,
-        keep_thought=seals(request, policy) or policy.salvage_tokens is not None,
+        keep_thought=_thought_needed(request, policy),
         show_second_thought=show_second_thought,
         max_thinking_tokens=max_thinking_tokens,
         loops=LoopRules(
@@ -125,6 +125,15 @@ def answer_rules(
         ),
         hold_characters=settings.hold_characters,
         filter=profile.output or None,
+    )
+
+
+def _thought_needed(request: ChatRequest, policy: Policy) -> bool:
+    """For sealing it, for going on after it, or for the audit log."""
+    return (
+        seals(request, policy)
+        or policy.salvage_tokens is not None
+        or policy.audit == "full+reasoning"
     )
 
 

@@ -10,8 +10,7 @@ only then does its client see the end.
 """
 
 import asyncio
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -19,19 +18,22 @@ from typing import TypeVar
 
 import structlog
 
-from app.audit.records import AuditLog
+from app.audit.recorder import Recorder
+from app.audit.recording import Recording
 from app.drain import Drain
-from app.errors import GatewayError, InternalError, Unavailable
+from app.errors import GatewayError, Unavailable
 from app.gateway.admit import admit
-from app.gateway.audit import intent_of, outcome_of
 from app.gateway.authenticate import authenticate
 from app.gateway.cost import subjects_of
+from app.gateway.defects import defect, log_crash
+from app.gateway.endings import Endings
 from app.gateway.expect import Learned
 from app.gateway.interruption import Interruption
 from app.gateway.learn import learn
 from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
 from app.gateway.prepare import prepare
+from app.gateway.record import record_intent, record_outcome
 from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
 from app.gateway.screen import screen
@@ -39,10 +41,11 @@ from app.gateway.seal import seal
 from app.gateway.settle import count, settle
 from app.gateway.stream import stream
 from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
-from app.limits.attempts import AuthenticationThrottled, FailedAttempts
+from app.limits.attempts import FailedAttempts
 from app.limits.limiter import Limiter
 from app.limits.subjects import Standing
 from app.protocol.domains import Lexicon
+from app.protocol.events import Visible
 from app.protocol.sealed import Sealer
 from app.rules.watch import RulebookWatch
 from app.settings import Settings
@@ -66,7 +69,8 @@ class Gateway:
     keys: KeyStore
     failed_attempts: FailedAttempts
     limiter: Limiter
-    audit: AuditLog
+    audit: Recorder
+    endings: Endings
     workers: Workers
     sealer: Sealer | None
     learned: Learned
@@ -81,32 +85,27 @@ async def complete(call: Call, gateway: Gateway) -> None:
     """Serves one chat completion to its end. Raises nothing but a cancellation from outside."""
     meter = Meter(call.caller, gateway.clock)
     answer: Answer | None = None
-    cancelled: asyncio.CancelledError | None = None
     interruption = Interruption()
     end = partial(interruption.interrupt, shutting_down())
-    with gateway.metrics.in_flight(), gateway.drain.running(end):
+    with gateway.metrics.in_flight(), gateway.drain.running(end), gateway.endings.expected():
         try:
             answer = await _answer(call, gateway, meter, interruption)
             meter.end(None)
         except GatewayError as error:
             meter.end(error)
-        except asyncio.CancelledError as error:  # the server gave up waiting
-            cancelled = error
+        except asyncio.CancelledError:  # the server gave up waiting
             meter.end(shutting_down())
+            gateway.endings.begin(_end(meter, gateway))
+            raise
         except Exception as error:  # noqa: BLE001 - logged, but for its words
             log_crash(call.caller.request_id, error)
-            meter.end(InternalError("The gateway failed; it has been logged."))
-        await _settle(meter, gateway)
-        learn(meter, gateway.learned, gateway.metrics)
-        await _record_outcome(meter, gateway)
-        observe(meter, gateway.metrics)
+            meter.end(defect())
+        await gateway.endings.run(_end(meter, gateway))
         # Only now: whoever sees the end of an answer can rely on its record.
         if meter.error is not None:
             await call.fail(meter.error, meter.standing)
         elif answer is not None:
             await answer.finish(meter.usage, meter.finishes)
-    if cancelled is not None:
-        raise cancelled
 
 
 async def consult(
@@ -119,6 +118,21 @@ async def consult(
     """A request that needs no worker: authenticated, audited and observed like any other, but not
     charged. `tell` learns what the key has left."""
     meter = Meter(caller, gateway.clock)
+    with gateway.endings.expected():
+        result = await _consult(meter, credential, gateway, look_up, tell)
+    if meter.error is not None:  # it could not be recorded
+        raise meter.error
+    return result
+
+
+async def _consult(
+    meter: Meter,
+    credential: Callable[[], str],
+    gateway: Gateway,
+    look_up: Callable[[Principal], T],
+    tell: Callable[[Standing], None],
+) -> T:
+    caller = meter.caller
     try:
         meter.principal = await authenticate(
             credential, caller.client_ip, gateway.keys, gateway.failed_attempts
@@ -130,16 +144,16 @@ async def consult(
     except GatewayError as error:
         meter.end(error)
         raise
+    except asyncio.CancelledError:  # the server gave up waiting
+        meter.end(shutting_down())
+        raise
     except Exception as error:  # raised again, as a defect of ours that tells no more
         log_crash(caller.request_id, error)
-        defect = InternalError("The gateway failed; it has been logged.")
-        meter.end(defect)
-        raise defect from error
+        failure = defect()
+        meter.end(failure)
+        raise failure from error
     finally:
-        await _record_outcome(meter, gateway)
-        observe(meter, gateway.metrics)
-    if meter.error is not None:  # it could not be recorded
-        raise meter.error
+        await gateway.endings.run(_tell(meter, gateway))
     return result
 
 
@@ -190,7 +204,7 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
             meter.prepared = prepared
             meter.standing = meter.admission.standing
             answer.limited(meter.standing)
-            await _record_intent(meter, gateway)
+            recording = await record_intent(meter, gateway.audit)
             silence = gateway.settings.inter_token_seconds
             asked: PreparedRequest | None = prepared
             while asked is not None:
@@ -200,7 +214,7 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                         aclosing(stream(upstream, asked, meter, silence)) as batches,
                     ):
                         async for events in batches:
-                            await answer.send(events)
+                            await _send(events, answer, recording)
                             meter.delivered(events)
                 except GatewayError:
                     if not stands(asked, meter):
@@ -209,8 +223,29 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                 last, asked = asked, rescue(asked, meter, gateway.workers)
             if gateway.sealer is not None and prepared.seal:
                 tenant = meter.principal.tenant
-                await answer.send(seal(last, meter, tenant, gateway.sealer, gateway.metrics))
+                seals = seal(last, meter, tenant, gateway.sealer, gateway.metrics)
+                await _send(seals, answer, recording)
     return answer
+
+
+async def _send(events: Sequence[Visible], answer: Answer, recording: Recording) -> None:
+    """Only after what has to be on disk before it."""
+    written = recording.said(events)
+    if written is not None:
+        await written
+    await answer.send(events)
+
+
+async def _end(meter: Meter, gateway: Gateway) -> None:
+    """What a request owes, however it ended. Raises nothing."""
+    await _settle(meter, gateway)
+    learn(meter, gateway.learned, gateway.metrics)
+    await _tell(meter, gateway)
+
+
+async def _tell(meter: Meter, gateway: Gateway) -> None:
+    await record_outcome(meter, gateway.audit)
+    observe(meter, gateway.metrics)
 
 
 async def _settle(meter: Meter, gateway: Gateway) -> None:
@@ -222,37 +257,6 @@ async def _settle(meter: Meter, gateway: Gateway) -> None:
         log.error("settled_late", request_id=meter.caller.request_id)
     except Exception as error:  # noqa: BLE001 - logged, but for its words
         log_crash(meter.caller.request_id, error)
-
-
-async def _record_intent(meter: Meter, gateway: Gateway) -> None:
-    await gateway.audit.intent(intent_of(meter))
-    meter.intent_recorded = True
-
-
-async def _record_outcome(meter: Meter, gateway: Gateway) -> None:
-    """An answer that cannot be recorded fails, before its client has seen the end of it."""
-    if isinstance(meter.error, AuthenticationThrottled):
-        return  # counted, and a line in the log: a flood of strangers may cost no database
-    try:
-        if meter.intent_recorded:
-            await gateway.audit.outcome(outcome_of(meter))
-        else:  # no worker was asked
-            await gateway.audit.whole(intent_of(meter), outcome_of(meter))
-    except GatewayError as error:
-        log.error("request_not_recorded", request_id=meter.caller.request_id)
-        if meter.error is None:
-            meter.end(error)
-
-
-def log_crash(request_id: str, error: Exception) -> None:
-    """Where it was, without the exception's own words: they may quote what the request or its
-    answer holds."""
-    log.error(
-        "request_crashed",
-        request_id=request_id,
-        error=type(error).__name__,
-        traceback="".join(traceback.format_tb(error.__traceback__)),
-    )
 
 
 def shutting_down() -> Unavailable:

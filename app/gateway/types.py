@@ -21,6 +21,7 @@ from app.protocol.rules import AnswerRules
 from app.protocol.token_estimate import TextProfile
 from app.rules.rulebook import Profile
 from app.store.policy import NO_LIMITS, DomainAction, Limits, Policy
+from app.store.tenant import AuditOnFailure
 
 # Of a request, one by one: a prompt of megabytes may have hundreds of thousands.
 MAX_LISTED_HITS = 256
@@ -29,13 +30,15 @@ MAX_LISTED_HITS = 256
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is calling, once believed. `policy` is the effective one: the key's own over its plan's.
-    `tenant_limits` bound all keys of the tenant together."""
+    `tenant_limits` bound all keys of the tenant together; `audit_on_failure` says whether its
+    requests go on while they cannot be recorded."""
 
     key_id: str
     tenant: str
     name: str
     policy: Policy
     tenant_limits: Limits = NO_LIMITS
+    audit_on_failure: AuditOnFailure = "closed"
 
 
 class Rescue(StrEnum):

@@ -12,12 +12,12 @@ import orjson
 from app.errors import ErrorBody
 from app.protocol.events import (
     ReasoningDelta,
-    SealedReasoning,
     TextDelta,
     ToolCallDelta,
     Usage,
     Visible,
 )
+from app.protocol.folded_choice import FoldedChoice, seal_detail
 from app.protocol.request import Json
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -27,7 +27,11 @@ DONE_EVENT = b"data: [DONE]\n\n"
 # clients know.
 THOUGHT_NAME = "reasoning"
 SECOND_THOUGHT_NAME = "reasoning_content"
-SEAL_FORMAT = "qwythos-sealed-v1"
+
+
+def encode_progress(progress: Json) -> bytes:
+    """A keep-alive that says more, on its one line."""
+    return b": keep-alive " + orjson.dumps(progress) + b"\n\n"
 
 
 def encode_error(body: ErrorBody) -> bytes:
@@ -133,7 +137,7 @@ class ChatEncoder:
                 delta: dict[str, object] = dict.fromkeys(self.thought_names, event.text)
                 parts.append(self._chunk(event.choice, delta))
             else:
-                parts.append(self._chunk(event.choice, {"reasoning_details": [_seal(event)]}))
+                parts.append(self._chunk(event.choice, {"reasoning_details": [seal_detail(event)]}))
         return b"".join(parts)
 
     def empty_delta(self) -> bytes:
@@ -174,23 +178,13 @@ def _call(event: ToolCallDelta) -> dict[str, object]:
     }
 
 
-def _seal(event: SealedReasoning) -> dict[str, object]:
-    """OpenRouter's form, which its SDKs' users send back as it came."""
-    return {
-        "type": "reasoning.encrypted",
-        "data": event.data,
-        "format": SEAL_FORMAT,
-        "index": 0,
-    }
-
-
 class ChatFolder:
     """The events of a stream, folded into the `chat.completion` that they amount to."""
 
     def __init__(self, n: int = 1, thought_names: Sequence[str] = (THOUGHT_NAME,)) -> None:
         self.thought_names = thought_names
         self.about: Json | None = None
-        self._choices = [_FoldedChoice() for _ in range(n)]
+        self._choices = [FoldedChoice() for _ in range(n)]
 
     def feed(self, events: Iterable[Visible]) -> None:
         for event in events:
@@ -211,59 +205,15 @@ class ChatFolder:
                 "created": created,
                 "model": model,
                 "choices": [
-                    choice.body(index, self.thought_names, finishes.get(index))
+                    {
+                        "index": index,
+                        "message": choice.message(self.thought_names),
+                        "logprobs": None,
+                        "finish_reason": finishes.get(index),
+                    }
                     for index, choice in enumerate(self._choices)
                 ],
                 "usage": usage_body(usage),
                 **about_body(self.about),
             }
         )
-
-
-class _FoldedChoice:
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._thought: list[str] = []
-        self._seals: list[SealedReasoning] = []
-        self._calls: dict[int, tuple[str, str, list[str]]] = {}  # index: id, name, arguments
-
-    def feed(self, event: Visible) -> None:
-        if isinstance(event, TextDelta):
-            self._text.append(event.text)
-        elif isinstance(event, ReasoningDelta):
-            self._thought.append(event.text)
-        elif isinstance(event, SealedReasoning):
-            self._seals.append(event)
-        else:
-            call = self._calls.setdefault(event.index, (event.id or "", event.name or "", []))
-            call[2].append(event.arguments)
-
-    def body(
-        self, index: int, thought_names: Sequence[str], reason: str | None
-    ) -> dict[str, object]:
-        text = "".join(self._text)
-        message: dict[str, object] = {
-            "role": "assistant",
-            # OpenAI: "" for an empty answer, null where calls stand in its place.
-            "content": None if self._calls and not text else text,
-            "refusal": None,
-        }
-        if self._thought:
-            message |= dict.fromkeys(thought_names, "".join(self._thought))
-        if self._seals:
-            message["reasoning_details"] = [_seal(seal) for seal in self._seals]
-        if self._calls:
-            message["tool_calls"] = [
-                {
-                    "id": call_id,
-                    "type": "function",
-                    "function": {"name": name, "arguments": "".join(arguments)},
-                }
-                for _, (call_id, name, arguments) in sorted(self._calls.items())
-            ]
-        return {
-            "index": index,
-            "message": message,
-            "logprobs": None,
-            "finish_reason": reason,
-        }

@@ -28,6 +28,8 @@ class ChatRequest:
 
     `thoughts` stand beside the messages, not in them: whoever forgets them sends none. A request
     that is not a `chat` (the older route) has an answer with no place for a thought.
+
+    `sent` is the JSON body as its client sent it, unchecked: for the audit log, and nothing else.
     """
 
     model: str
@@ -53,6 +55,7 @@ class ChatRequest:
     system_parts: tuple[tuple[int, str], ...] = ()
     max_cold_prefill_tokens: int | None = None  # by a header, beside the key's own
     annotate: bool = False  # the client wants to be told of domains in the body, too
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def param_of(self, message: int) -> str:
         """What a client calls the message of this index."""

@@ -58,7 +58,7 @@ class AnswerRules:
     call_prefix: str = "call"
     calls: CallRules = CallRules()
     show_thought: bool = False
-    keep_thought: bool = False  # for sealing it, or for going on after it
+    keep_thought: bool = False  # for sealing it, going on after it, or keeping it on record
     show_second_thought: bool = False  # think tags in the answer are text
     max_thinking_tokens: int | None = None
     loops: LoopRules | None = LoopRules()

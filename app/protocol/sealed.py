@@ -15,8 +15,6 @@ it has expired. With several replicas, add the new key last on all of them befor
 a replica that does not know a key cannot open its seals.
 """
 
-import base64
-import binascii
 import hashlib
 import math
 import os
@@ -28,7 +26,8 @@ from typing import Literal
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-KEY_BYTES = 32
+from app.protocol.key_list import KEY_BYTES, from_base64, parse_keys, to_base64url
+
 KEY_ID_CHARACTERS = 8  # hexadecimal: tells the few keys of one gateway apart, and no more
 # 1 Mi characters of four bytes. What a model thinks in 16,384 tokens is some 64 KiB.
 MAX_THOUGHT_BYTES = 4 * 1024 * 1024
@@ -59,16 +58,9 @@ def parse_sealing_keys(text: str) -> tuple[bytes, ...]:
 
     The first one seals, all of them open. Raises ValueError, which never quotes a key.
     """
-    keys: list[bytes] = []
-    for number, part in enumerate(text.split(","), start=1):
-        key = _decoded(part.strip())
-        if key is None:
-            raise ValueError(f"sealing key {number} is not base64")
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"sealing key {number} has {len(key)} bytes instead of {KEY_BYTES}")
-        keys.append(key)
+    keys = parse_keys(text, "sealing key")
     _check_ids([key_id(key) for key in keys])
-    return tuple(keys)
+    return keys
 
 
 def key_id(key: bytes) -> str:
@@ -98,7 +90,7 @@ class Sealer:
         nonce = os.urandom(_NONCE_BYTES)
         bound = _bound_to(self._sealing_id, tenant, model)
         sealed = nonce + self._ciphers[self._sealing_id].encrypt(nonce, plain, bound)
-        return f"{_VERSION}.{self._sealing_id}.{_to_base64url(sealed)}"
+        return f"{_VERSION}.{self._sealing_id}.{to_base64url(sealed)}"
 
     def open(self, sealed: str, *, tenant: str, model: str, now: float) -> str:
         """The thought, whole, or SealBroken."""
@@ -124,8 +116,8 @@ class Sealer:
 
 def _from_body(body: str) -> tuple[bytes, bytes]:
     """Nonce and ciphertext. One body has one spelling: base64's unused bits are zeros."""
-    raw = _decoded(body)
-    if raw is None or _to_base64url(raw) != body:
+    raw = from_base64(body)
+    if raw is None or to_base64url(raw) != body:
         raise SealBroken("malformed")
     padded = len(raw) - _NONCE_BYTES - _TAG_BYTES
     if padded <= 0 or padded % PAD_BYTES:
@@ -148,16 +140,3 @@ def _check_ids(ids: Sequence[str]) -> None:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _to_base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _decoded(text: str) -> bytes | None:
-    """Of base64 in either alphabet, padded or not; None where it is none."""
-    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
-    except ValueError:
-        return None

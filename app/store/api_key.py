@@ -9,7 +9,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from app.store.plan import PlanName
 from app.store.policy import NO_LIMITS, Limits, Policy
-from app.store.tenant import Tenant
+from app.store.tenant import AuditOnFailure, Tenant
 
 # One line that can be printed: Postgres refuses NUL, a terminal obeys the rest of them.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\p{Cc}]+$")]
@@ -30,6 +30,7 @@ class ApiKey:
     expires_at: datetime | None = None
     plan: str | None = None
     tenant_limits: Limits = NO_LIMITS
+    tenant_audit_on_failure: AuditOnFailure = "closed"
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now

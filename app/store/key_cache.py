@@ -36,6 +36,11 @@ class KeyCache:
                 return answer
         return None
 
+    def remembered(self, digest: bytes, since: float) -> ApiKey | None:
+        """The key that it opened when last asked about, if that was after `since`."""
+        answer = self._keys.get(digest)
+        return answer.key if answer is not None and answer.asked_at > since else None
+
     def put(self, digest: bytes, answer: Answer) -> None:
         into, other = self._keys, self._strangers
         if answer.key is None:

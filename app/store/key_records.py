@@ -16,6 +16,7 @@ from app.store.plan_records import hold_plan
 from app.store.policy import Policy
 from app.store.secrets import MintedSecret, mint_key_id
 from app.store.stored_policy import (
+    audit_on_failure_from_store,
     effective_policy,
     limits_from_store,
     merged_into,
@@ -45,6 +46,7 @@ class KeyRecords:
             return None
         if not row.enabled or row.revoked_at is not None:
             return None
+        tenant = f"tenant {row.tenant}"
         ends = [end for end in (row.expires_at, row.secret_expires_at) if end is not None]
         return ApiKey(
             id=row.id,
@@ -53,7 +55,8 @@ class KeyRecords:
             policy=effective_policy(*_policies(row)),
             expires_at=min(ends, default=None),
             plan=row.plan,
-            tenant_limits=limits_from_store(row.tenant_limits or {}, f"tenant {row.tenant}"),
+            tenant_limits=limits_from_store(row.tenant_limits or {}, tenant),
+            tenant_audit_on_failure=audit_on_failure_from_store(row.audit_on_failure, tenant),
         )
 
     async def create(self, draft: KeyDraft, minted: MintedSecret) -> KeyRecord:
@@ -156,6 +159,7 @@ def _by_digest(digest: bytes) -> Select[Any]:
             api_keys,
             plans.c.policy.label("plan_policy"),
             tenants.c.limits.label("tenant_limits"),
+            tenants.c.audit_on_failure,
             api_key_secrets.c.digest,
             api_key_secrets.c.expires_at.label("secret_expires_at"),
         )

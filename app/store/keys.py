@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.api_key import ApiKey, KeyChanges, KeyDraft, KeyRecord
@@ -27,6 +28,8 @@ LOOKUP_SECONDS = 2.0  # a database that hangs must not hang every request with i
 STRANGERS_AT_ONCE = 2
 DEFAULT_GRACE_SECONDS = 24 * 3600.0  # time to deploy a new secret everywhere
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
@@ -45,6 +48,9 @@ class KeyStore:
     was asked: what is revoked anywhere stops working everywhere within that, and a plan or a
     tenant that is changed anywhere acts everywhere. What is changed through this store acts here
     at once.
+
+    While the database is away, a key that it has confirmed in the last `outage_seconds` works on;
+    what is revoked meanwhile does, too, where the revocation cannot be heard of.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class KeyStore:
         *,
         cache_seconds: float,
         cache_entries: int,
+        outage_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -64,6 +71,11 @@ class KeyStore:
         self._clock = clock
         self._now = now
         self._cache = KeyCache(seconds=cache_seconds, entries=cache_entries)
+        self._cache_seconds = cache_seconds
+        self._outage_seconds = outage_seconds
+        self._answered_at = clock()  # by the database
+        self._away_until = float("-inf")  # it is not asked before, of a key that may do without
+        self._away = False
         # So often was something changed through this store: what was asked before is not joined,
         # and what is answered after that is not kept.
         self._changes = 0
@@ -79,7 +91,7 @@ class KeyStore:
             return None
         digest = digest_of(secret, self._pepper)
         answer = self._cache.get(digest, self._clock())
-        key = answer.key if answer is not None else await self._look_up(digest)
+        key = answer.key if answer is not None else await self._look_up_or_remember(digest)
         if key is None or key.has_expired(self._now()):
             return None
         return key
@@ -88,6 +100,11 @@ class KeyStore:
         """Whether this process has seen the secret open a key, however long ago, and not fail
         since. Asks nobody."""
         return self._cache.has_opened(digest_of(secret, self._pepper))
+
+    @property
+    def serves_without_database(self) -> bool:
+        """Whether there may be keys that work while the database is away."""
+        return self._clock() - self._answered_at < self._outage_seconds
 
     async def create(self, draft: KeyDraft) -> IssuedKey:
         """Raises InvalidRequest for an expiry that is over already, and for an unknown plan."""
@@ -129,7 +146,7 @@ class KeyStore:
         return tenant
 
     async def delete_tenant(self, name: str) -> None:
-        """Its limits go, its keys stay. Raises NotFound where it has no limits of its own."""
+        """Its settings go, its keys stay. Raises NotFound where it has none of its own."""
         await self.tenants.delete(name)
         self._outdate(lambda key: key.tenant == name)
 
@@ -141,6 +158,27 @@ class KeyStore:
         self._changes += 1
         self._cache.outdate(concerned)
 
+    async def _look_up_or_remember(self, digest: bytes) -> ApiKey | None:
+        now = self._clock()
+        remembered = self._cache.remembered(digest, now - self._outage_seconds)
+        if remembered is not None and now < self._away_until:
+            return remembered
+        try:
+            key = await self._look_up(digest)
+        except DatabaseUnavailable:
+            self._away_until = self._clock() + self._cache_seconds
+            remembered = self._cache.remembered(digest, self._clock() - self._outage_seconds)
+            if remembered is None:
+                raise
+            if not self._away:
+                self._away = True
+                log.error("key_store_away", known_keys_work_seconds=self._outage_seconds)
+            return remembered
+        if self._away:
+            self._away = False
+            log.warning("key_store_back")
+        return key
+
     async def _look_up(self, digest: bytes) -> ApiKey | None:
         return await self._lookups.run((digest, self._changes), lambda: self._ask(digest))
 
@@ -151,6 +189,7 @@ class KeyStore:
             async with asyncio.timeout(LOOKUP_SECONDS), lane:
                 asked_at = self._clock()
                 key = await self.records.find(digest)
+                self._answered_at = asked_at
         except TimeoutError:
             reason = f"no answer within {LOOKUP_SECONDS:g} s"
             raise DatabaseUnavailable(reason, code=KEY_STORE_UNAVAILABLE) from None

@@ -80,6 +80,8 @@ Pattern = Annotated[
 ]
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,48}$")]
 DomainAction = Literal["allow", "annotate", "refuse"]
+# As `AuditLevel` of the audit log says them, which the store knows nothing of.
+AuditLevelName = Literal["metadata", "full", "full+reasoning"]
 EngineParameter = Literal["top_k", "min_p", "repetition_penalty", "seed"]
 
 
@@ -150,3 +152,6 @@ class Policy(Limits):
     # -- what is filtered
     filter_profile: ProfileName | None = None  # None: that of the settings
     domains: Mapping[Domain, DomainAction] | None = None  # over those of the profile
+
+    # -- what is kept
+    audit: AuditLevelName | None = None  # None: full

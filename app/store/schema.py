@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.store.transaction import in_transaction
 
-SCHEMA_REVISION = "0005"  # the newest of migrations/versions
+SCHEMA_REVISION = "0006"  # the newest of migrations/versions
 
 _VERSION_TABLE = "alembic_version"
 

@@ -19,7 +19,9 @@ _ALPHABET = string.digits + string.ascii_letters
 _RANDOM_CHARACTERS = 43  # 62^43 > 2^256
 _CHECK_CHARACTERS = 6  # 62^6 > 2^32
 _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM_CHARACTERS + _CHECK_CHARACTERS}}}", re.ASCII)
-_ANY_SECRET = re.compile(rf"{PREFIX}[0-9A-Za-z]{{8,}}", re.ASCII)
+ANY_SECRET = re.compile(rf"{PREFIX}[0-9A-Za-z]{{8,}}", re.ASCII)
+_PREFIX_BYTES = PREFIX.encode()
+_ANY_SECRET_BYTES = re.compile(ANY_SECRET.pattern.encode())
 _HINT_CHARACTERS = 4  # of 49: tells a person's secrets apart, and tells a thief nothing
 
 _ID_CHARACTERS = 20  # 119 bits: ids never collide and cannot be guessed
@@ -55,7 +57,14 @@ def is_well_formed(secret: str) -> bool:
 
 def scrub(text: str) -> str:
     """The same text without secrets of ours: one pasted into the wrong field is not kept."""
-    return _ANY_SECRET.sub(f"{PREFIX}***", text) if PREFIX in text else text
+    return ANY_SECRET.sub(f"{PREFIX}***", text) if PREFIX in text else text
+
+
+def scrub_bytes(text: bytes) -> bytes:
+    """The same of a text as UTF-8."""
+    if _PREFIX_BYTES not in text:
+        return text
+    return _ANY_SECRET_BYTES.sub(_PREFIX_BYTES + b"***", text)
 
 
 def mint_key_id() -> str:

@@ -1,7 +1,8 @@
-"""Policies and limits as Postgres keeps them: only the fields that are set, as JSON."""
+"""Policies and limits as Postgres keeps them: only the fields that are set, as JSON. And the one
+setting of a tenant that is a column."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from sqlalchemy import Column, ColumnElement, func, literal
@@ -9,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.errors import InternalError
 from app.store.policy import Limits, Policy
+from app.store.tenant import AuditOnFailure
 
 Stored = TypeVar("Stored", bound=Limits)
 
@@ -25,6 +27,14 @@ def policy_from_store(stored: Mapping[str, object], of: str) -> Policy:
 def limits_from_store(stored: Mapping[str, object], of: str) -> Limits:
     """Raises InternalError, as above."""
     return _read(Limits, stored, f"The limits of the {of}")
+
+
+def audit_on_failure_from_store(stored: str | None, of: str) -> AuditOnFailure:
+    """`closed` where nothing is stored. Raises InternalError, as above."""
+    for known in get_args(AuditOnFailure):
+        if stored in (None, known):
+            return known  # type: ignore[no-any-return]  # get_args does not say what of
+    raise InternalError(f"What the {of} wants without an audit log cannot be read.")
 
 
 def effective_policy(own: Policy, plan: Policy | None) -> Policy:

@@ -1,4 +1,4 @@
-"""The limits of tenants in Postgres. A tenant without a row has none."""
+"""The settings of tenants in Postgres. A tenant without a row has none of its own."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -10,7 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.errors import NotFound
 from app.store.paging import PAGE_ROWS, Page, newest_first, older_than
 from app.store.policy import NO_LIMITS
-from app.store.stored_policy import limits_from_store, merged_into, values_to_store
+from app.store.stored_policy import (
+    audit_on_failure_from_store,
+    limits_from_store,
+    merged_into,
+    values_to_store,
+)
 from app.store.tables import api_keys, tenants
 from app.store.tenant import TenantChanges, TenantRecord
 from app.store.transaction import KEY_STORE_UNAVAILABLE, in_transaction
@@ -20,7 +25,7 @@ Result = TypeVar("Result")
 
 class TenantRecords:
     """Every call is one transaction, and raises DatabaseUnavailable (503 `key_store_unavailable`)
-    when the database fails, NotFound for a tenant without limits of its own."""
+    when the database fails, NotFound for a tenant without settings of its own."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -44,15 +49,19 @@ class TenantRecords:
         return await self._run(step)
 
     async def update(self, name: str, changes: TenantChanges) -> TenantRecord:
-        """Whether or not it had limits before; its keys may come later."""
+        """Whether or not it had settings before; its keys may come later."""
         limits = changes.get("limits", NO_LIMITS)
+        values: dict[str, Any] = {}
+        if "audit_on_failure" in changes:
+            values["audit_on_failure"] = changes["audit_on_failure"]
 
         async def step(connection: AsyncConnection) -> TenantRecord:
-            made = insert(tenants).values(name=name, limits=values_to_store(limits))
+            made = insert(tenants).values(name=name, limits=values_to_store(limits), **values)
             await connection.execute(
                 made.on_conflict_do_update(
                     index_elements=[tenants.c.name],
-                    set_={
+                    set_=values
+                    | {
                         "limits": merged_into(tenants.c.limits, limits),
                         "updated_at": func.now(),
                     },
@@ -63,7 +72,7 @@ class TenantRecords:
         return await self._run(step)
 
     async def delete(self, name: str) -> None:
-        """The limits go; its keys stay."""
+        """Its settings go; its keys stay."""
 
         async def step(connection: AsyncConnection) -> None:
             gone = delete(tenants).where(tenants.c.name == name).returning(tenants.c.name)
@@ -94,9 +103,16 @@ async def _get(connection: AsyncConnection, name: str) -> TenantRecord:
 
 
 def _record(row: Row[Any]) -> TenantRecord:
-    limits = limits_from_store(row.limits, f"tenant {row.name}")
-    return TenantRecord(row.name, limits, row.keys, row.created_at, row.updated_at)
+    of = f"tenant {row.name}"
+    return TenantRecord(
+        name=row.name,
+        limits=limits_from_store(row.limits, of),
+        audit_on_failure=audit_on_failure_from_store(row.audit_on_failure, of),
+        keys=row.keys,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
 
 
 def _unknown(name: str) -> NotFound:
-    return NotFound(f"The tenant {name!r} has no limits of its own.", code="tenant_not_found")
+    return NotFound(f"The tenant {name!r} has no settings of its own.", code="tenant_not_found")

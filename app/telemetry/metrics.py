@@ -28,6 +28,7 @@ from app.telemetry.series import (
     ADJUSTED_FIELDS,
     AUTHENTICATION_FAILURES,
     CHECK_OUTCOMES,
+    CHECKPOINT_PLACES,
     DOMAIN_ACTIONS,
     KEEPALIVE_KINDS,
     RATE_LIMIT_SCOPES,
@@ -111,6 +112,8 @@ class Metrics:
             for action in DOMAIN_ACTIONS
         }
         self._reloads = _each(series.rules_reloads, RELOAD_OUTCOMES)
+        self._checkpoints = _each(series.audit_checkpoints, CHECKPOINT_PLACES)
+        self._checkpoint_failures = _each(series.audit_checkpoint_failures, CHECKPOINT_PLACES)
         self._checks: dict[str, dict[str, Counter]] = {}
         series.build_info.labels(version).set(1)
 
@@ -262,6 +265,26 @@ class Metrics:
 
     def audit_set_aside(self, records: int) -> None:
         self._series.audit_set_aside.inc(records)
+
+    def audit_chain_broken(self) -> None:
+        self._series.audit_chain_breaks.inc()
+
+    def audit_open_metadata(self) -> None:
+        """A request of a tenant that goes on while it cannot be recorded."""
+        self._series.audit_open_metadata.inc()
+
+    def audit_redaction_failed(self) -> None:
+        self._series.audit_redaction_failed.inc()
+
+    def audit_checkpointed(self, place: str) -> None:
+        """`place`: spool, file, syslog or s3."""
+        self._checkpoints[place].inc()
+
+    def audit_checkpoint_failed(self, place: str) -> None:
+        self._checkpoint_failures[place].inc()
+
+    def audit_checkpoint_age(self, seconds: float) -> None:
+        self._series.audit_checkpoint_age.set(seconds)
 
     def audit_backlog(
         self, records: int, *, in_bytes: int = 0, oldest_seconds: float = 0.0

@@ -25,6 +25,8 @@ SURFACES = ("prompt", "answer", "reasoning", "arguments")  # where a filter's ru
 DOMAIN_ACTIONS = ("annotate", "refuse", "count")
 RELOAD_OUTCOMES = ("taken", "refused")
 CHECK_OUTCOMES = ("ok", "failed", "undecided")
+SPOOL_PLACE = "spool"
+CHECKPOINT_PLACES = (SPOOL_PLACE, "file", "syslog", "s3")
 
 # Clients wait as long as a full context takes: minutes to read it, up to an hour to answer.
 DURATION_SECONDS = (
@@ -293,7 +295,37 @@ class Series:
             "For how long the oldest audit record has waited to be shipped to the database.",
             several="livemax",
         )
+        self.audit_open_metadata = family.counter(
+            "audit_open_metadata",
+            "Requests served although they could not be recorded, as their tenants may be. Should "
+            "be 0.",
+        )
+        self.audit_redaction_failed = family.counter(
+            "audit_redaction_failed",
+            "Texts that were not stored because they could not be searched for what to mask. "
+            "Should be 0.",
+        )
+        self.audit_checkpoints = family.counter(
+            "audit_checkpoints",
+            "Signed checkpoints of the audit log, by the place that has them: the log's own spool, "
+            "or a second place.",
+            ["place"],
+        )
+        self.audit_checkpoint_failures = family.counter(
+            "audit_checkpoint_failures",
+            "Tries to give a checkpoint to a place, that failed.",
+            ["place"],
+        )
+        self.audit_checkpoint_age = family.gauge(
+            "audit_checkpoint_age_seconds",
+            "Since the second place last had every checkpoint.",
+            several="livemax",
+        )
         self.audit_set_aside = family.counter(
             "audit_records_set_aside",
             "Audit records that the database refused, kept in a file. Should be 0.",
+        )
+        self.audit_chain_breaks = family.counter(
+            "audit_chain_breaks",
+            "Places in a spool where an event does not follow the one before it. Should be 0.",
         )

@@ -12,12 +12,13 @@ SECTOR_BYTES = 64  # small, so that a few frames have many
 payloads = st.binary(max_size=200) | st.builds(
     encode, st.sampled_from(FrameKind), st.binary(max_size=40)
 )
-frames = st.lists(st.builds(Frame, st.sampled_from(FrameKind), payloads), max_size=8)
+times = st.integers(0, 2**64 - 1)
+frames = st.lists(st.builds(Frame, st.sampled_from(FrameKind), payloads, times), max_size=8)
 padding = st.integers(0, 2 * SECTOR_BYTES)
 
 
 def segment(written: list[Frame], zeros: int) -> bytes:
-    return b"".join(encode(frame.kind, frame.payload) for frame in written) + bytes(zeros)
+    return b"".join(encode(frame.kind, frame.payload, frame.at) for frame in written) + bytes(zeros)
 
 
 def read(pieces: list[bytes]) -> tuple[list[Frame], FrameReader]:

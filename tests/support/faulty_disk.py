@@ -22,6 +22,7 @@ class Operation(StrEnum):
     SYNC_FILE = "sync_file"
     SYNC_DIRECTORY = "sync_directory"
     READ = "read"
+    RENAME = "rename"
     REMOVE = "remove"
 
 
@@ -86,6 +87,11 @@ class FaultyDisk:
         self.count(Operation.SYNC_DIRECTORY)
         self.check(Operation.SYNC_DIRECTORY)
         self.disk.sync_directory(path)
+
+    def rename(self, path: Path, new_path: Path) -> None:
+        self.count(Operation.RENAME)
+        self.check(Operation.RENAME)
+        self.disk.rename(path, new_path)
 
     def remove(self, path: Path) -> None:
         self.count(Operation.REMOVE)

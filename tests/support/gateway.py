@@ -16,7 +16,8 @@ from multidict import CIMultiDictProxy
 from openai import AsyncOpenAI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit.search import AuditRow, find_audit_record
+from app.audit.row import AuditRow
+from app.audit.search import find_audit_record
 from app.drain import Drain
 from app.main import create_app
 from app.serve import GatewayServer, bind

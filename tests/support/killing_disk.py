@@ -49,6 +49,9 @@ class KillingDisk:
     def sync_directory(self, path: Path) -> None:
         self.at_risk(lambda: self._disk.sync_directory(path))
 
+    def rename(self, path: Path, new_path: Path) -> None:
+        self.at_risk(lambda: self._disk.rename(path, new_path))
+
     def remove(self, path: Path) -> None:
         self.at_risk(lambda: self._disk.remove(path))
 

@@ -50,6 +50,9 @@ class MemoryDisk:
         used = sum(len(contents.written) for contents in tuple(self._files.values()))
         return self.capacity_bytes - used
 
+    def rename(self, path: Path, new_path: Path) -> None:
+        self._files[new_path] = self._files.pop(path)
+
     def remove(self, path: Path) -> None:
         self._files.pop(path, None)
 

@@ -1,25 +1,30 @@
 """What of one spool is not in the database: the records to ship next, and how many wait."""
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import structlog
 
-from app.audit.records import AuditIntent, AuditOutcome
+from app.audit.chain import GENESIS
 from app.audit.spool.cursor import START, Committed, Found, SpoolCursor
 from app.audit.spool.disk import Disk
 from app.audit.spool.frames import FrameKind
-from app.audit.spool.payloads import PayloadUnreadable, decode_intent, decode_outcome
+from app.audit.spool.segment_start import follow
 from app.audit.spool.segments import Position, list_segments, segment_path
+from app.audit.spool.spooled_record import NOT_SHIPPED, SpooledRecord, spooled_record
 
 MAX_BATCH_RECORDS = 1000  # some 1 MB of JSON
-MAX_BATCH_BYTES = 4 * 1024 * 1024  # with the longest findings, 60 records
+MAX_BATCH_BYTES = 4 * 1024 * 1024  # with the longest findings, 60 records; a message may be longer
 
 # Read for the figures at a time, in a thread: a long backlog is counted in some steps.
 MAX_COUNT_READS = 64
+
+_SECOND = 1e6  # in microseconds
 
 # No request lasts so long. Without it, an intent whose end could not be recorded would keep its
 # segment, and all after it, until the process ends.
@@ -29,18 +34,9 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledRecord:
-    """`record` is None where `found` cannot be read, and `problem` says why."""
-
-    found: Found
-    record: AuditIntent | AuditOutcome | None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _OpenIntent:
     segment: int
-    received_at: float
+    read_at: float  # by the monotonic clock: a date that jumps must not end what runs
 
 
 class Backlog:
@@ -48,13 +44,21 @@ class Backlog:
     at a time; what a cancelled caller did not wait for is not lost."""
 
     def __init__(
-        self, directory: Path, disk: Disk, committed: Committed, shipped: Position = START
+        self,
+        directory: Path,
+        disk: Disk,
+        committed: Committed,
+        shipped: Position = START,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
+        self._writer = directory.name
         self._disk = disk
         self._committed = committed
         self._shipped = shipped
+        self._clock = clock
         self._cursor = SpoolCursor(directory, disk, committed)
+        self._chain = GENESIS  # of what the cursor has passed, as it says
         self._records: deque[SpooledRecord] = deque()
         self._read = 0  # records that the cursor has passed, shipped ones too
         self._read_bytes = 0
@@ -90,17 +94,15 @@ class Backlog:
                 found = self._counting.read()
                 if not found:
                     return
-                self._counted += len(found)
-                self._counted_bytes += sum(each.end.offset - each.start.offset for each in found)
+                waiting = [each for each in found if each.kind not in NOT_SHIPPED]
+                self._counted += len(waiting)
+                self._counted_bytes += sum(each.end.offset - each.start.offset for each in waiting)
 
-    def remove_shipped(self, now: float) -> None:
+    def remove_shipped(self) -> None:
         """Removes the segments that are shipped whole and that a recovery has no need of: from the
-        one with the oldest intent that has no outcome yet, all are kept. Raises OSError.
-
-        `now`: wall-clock seconds since the epoch.
-        """
+        one with the oldest intent that has no outcome yet, all are kept. Raises OSError."""
         with self._lock:
-            needed = min(self._first_unshipped_segment(), self._first_open_segment(now))
+            needed = min(self._first_unshipped_segment(), self._first_open_segment())
             for number in list_segments(self._disk, self._directory):
                 if number >= needed:
                     return
@@ -115,7 +117,7 @@ class Backlog:
 
     @property
     def in_bytes(self) -> int:
-        waiting = sum(each.found.end.offset - each.found.start.offset for each in self._records)
+        waiting = sum(each.size_bytes for each in self._records)
         return waiting + max(0, self._counted_bytes - self._read_bytes)
 
     @property
@@ -125,10 +127,10 @@ class Backlog:
 
     @property
     def oldest(self) -> float | None:
-        """When the first request that waits was received, in wall-clock seconds since the epoch, as
-        far as its intent is among the records at hand."""
-        intents = (each.record for each in self._records if isinstance(each.record, AuditIntent))
-        return next((intent.received_at for intent in intents), None)
+        """When the first record that waits was recorded, in wall-clock seconds since the epoch, as
+        far as it is at hand."""
+        times = (each.found.at / _SECOND for each in self._records if each.found.at)
+        return next(times, None)
 
     def first(self, records: int) -> list[SpooledRecord]:
         """So many, or fewer where they are long or are all."""
@@ -150,44 +152,35 @@ class Backlog:
         return before - len(self._records)
 
     def _take(self, found: Found) -> None:
+        before = self._chain
+        self._chain = follow(before, found.kind, found.at, found.payload)
+        if found.kind in NOT_SHIPPED:
+            return
+        record = spooled_record(self._writer, before, self._chain, found)
         self._read += 1
-        self._read_bytes += found.end.offset - found.start.offset
-        spooled = _decoded(found)
-        record = spooled.record
-        if isinstance(record, AuditIntent):
-            intent = _OpenIntent(found.start.segment, record.received_at)
-            self._open.setdefault(record.request_id, intent)
-        elif record is not None:
-            self._open.pop(record.request_id, None)
+        self._read_bytes += record.size_bytes
+        if record.request_id is not None:
+            self._follow_request(record.request_id, record)
         if found.end > self._shipped:
-            self._records.append(spooled)
+            self._records.append(record)
+
+    def _follow_request(self, request_id: str, record: SpooledRecord) -> None:
+        found = record.found
+        if found.kind == FrameKind.INTENT:
+            self._open.setdefault(request_id, _OpenIntent(found.start.segment, self._clock()))
+        elif found.kind == FrameKind.OUTCOME:
+            self._open.pop(request_id, None)
 
     def _first_unshipped_segment(self) -> int:
         if self._records:
             return self._records[0].found.start.segment
         return self._cursor.position.segment
 
-    def _first_open_segment(self, now: float) -> int:
+    def _first_open_segment(self) -> int:
         while self._open:
             request_id, intent = next(iter(self._open.items()))
-            if intent.received_at > now - MAX_OPEN_SECONDS:
+            if intent.read_at > self._clock() - MAX_OPEN_SECONDS:
                 return intent.segment
             log.warning("audit_intent_without_outcome", request_id=request_id)
             del self._open[request_id]
         return self._committed.committed.segment
-
-
-def _decoded(found: Found) -> SpooledRecord:
-    try:
-        if found.kind == FrameKind.INTENT:
-            intent = decode_intent(found.payload)
-            if type(intent.received_at) not in (float, int):  # we reckon with it
-                return SpooledRecord(found, None, "received_at is no number")
-            return SpooledRecord(found, intent)
-        if found.kind == FrameKind.OUTCOME:
-            return SpooledRecord(found, decode_outcome(found.payload))
-    except PayloadUnreadable as error:
-        return SpooledRecord(found, None, str(error))
-    if found.kind is None:
-        return SpooledRecord(found, None, "no frame: never acknowledged, or damaged")
-    return SpooledRecord(found, None, f"a frame of kind {found.kind}, of a newer version")

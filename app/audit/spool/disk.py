@@ -41,6 +41,9 @@ class Disk(Protocol):
 
     def sync_directory(self, path: Path) -> None: ...
 
+    def rename(self, path: Path, new_path: Path) -> None:
+        """Within its directory, to a name that nothing has. Durable after `sync_directory`."""
+
     def remove(self, path: Path) -> None:
         """The file; nothing happens where it is gone already."""
 
@@ -83,6 +86,9 @@ class RealDisk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def rename(self, path: Path, new_path: Path) -> None:
+        path.rename(new_path)
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -1,30 +1,47 @@
 """What a dead process has left in its spool, brought to an end.
 
-Every intent without an outcome gets one, `crashed`. All of it may be killed at any point and done
-again: the outcomes that were written count, and those that were not are written then.
+Every intent without an outcome gets one, `crashed`, with what its client had been sent up to the
+last chunk; the chain goes on where it was, and is closed. All of it may be killed at any point and
+done again: what was written counts, and what was not is written then.
 """
 
 import asyncio
 import threading
-from dataclasses import dataclass, field
-from itertools import islice
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import structlog
 
-from app.audit.records import AuditOutcome, Outcome
+from app.audit.chain import GENESIS, ChainHead
+from app.audit.checkpoints.checkpoint import CheckpointUnreadable, parse_checkpoint
+from app.audit.content.answers import AnswerOf
+from app.audit.records import AuditIntent, AuditOutcome, Outcome
+from app.audit.spool.commit import BEGINNING, Commit, stated_sequence
 from app.audit.spool.cursor import Found, SpoolCursor, WriterGone
 from app.audit.spool.disk import Disk
-from app.audit.spool.frames import FrameKind, encode
-from app.audit.spool.open_intents import OpenIntents
+from app.audit.spool.frames import CHAINED, Frame, FrameKind
+from app.audit.spool.open_requests import OpenRequest, OpenRequests
 from app.audit.spool.payloads import PayloadUnreadable, encode_outcome
+from app.audit.spool.segment_start import decode_segment_start, follow
 from app.audit.spool.segments import Position, list_segments, segment_path
 from app.audit.spool.writer import SpoolWriter
 
 CRASHED_STATUS = 500
 CRASHED_CODE = "gateway_crashed"
-# Written and synced together; 100 KB, far below what a writer lets wait.
-GROUP_RECORDS = 512
+
+# Written and synced together, in a segment of just that size.
+GROUP_BYTES = 1024 * 1024
+
+# Of a segment for less than that: the closing checkpoint goes beside it.
+MIN_SEGMENT_BYTES = 8 * 1024
+
+# From the writer's id, the chain and what its last checkpoint states, if there was one.
+Closing = Callable[[str, ChainHead, int | None], Frame]
 
 log = structlog.get_logger()
 
@@ -35,21 +52,59 @@ class Recovered:
 
     records: int = 0  # intents and outcomes that were read
     crashed: list[str] = field(default_factory=list)  # the requests that were ended, oldest first
-    # Where frames end and something else than zeros follows, which was never acknowledged.
+    # Where frames end and something else than zeros follows.
     damaged: list[Position] = field(default_factory=list)
     # Records of which not even the request can be told. They stay where they are.
     unreadable: int = 0
+    chain: ChainHead = GENESIS  # at the end
 
 
-async def recover(directory: Path, disk: Disk) -> Recovered:
-    """Of a directory whose lock is ours, and in which nobody writes any more.
+@dataclass(slots=True)
+class _Left:
+    """What was read."""
+
+    recovered: Recovered = field(default_factory=Recovered)
+    requests: OpenRequests = field(default_factory=OpenRequests)
+    commit: Commit = BEGINNING
+    closed: bool = False  # the last event says so
+
+
+async def recover(
+    directory: Path,
+    disk: Disk,
+    *,
+    answer_of: AnswerOf,
+    closing: Closing | None = None,
+    now: Callable[[], float] = time.time,  # noqa: TID251 - frames say at what date they came
+) -> Recovered:
+    """Of a directory whose lock is ours, and in which nobody writes any more. Its name is the
+    writer's id. `closing` makes the last checkpoint.
 
     Raises OSError where it cannot be read, and SpoolUnavailable where it cannot be written: it is
     then to be recovered again, and nothing of it to be shipped before.
     """
-    recovered = await _read_in_a_thread(directory, disk)
-    if recovered.crashed:
-        await _end(recovered.crashed, directory, disk)
+    left = await _read_in_a_thread(directory, disk)
+    recovered = left.recovered
+    must_close = closing is not None and left.commit.chain != GENESIS and not left.closed
+    if recovered.crashed or must_close:
+        writer = SpoolWriter(
+            directory,
+            disk,
+            writer=directory.name,
+            segment_bytes=MIN_SEGMENT_BYTES,
+            continues=left.commit,
+            reserve_segments=0,
+            now=now,
+        )
+        try:
+            await _end(writer, left.requests, answer_of)
+            if closing is not None:
+                last = writer.commit
+                frame = closing(writer.writer, last.chain, last.checkpoint)
+                await writer.append([frame], essential=True)
+            recovered.chain = writer.chain
+        finally:
+            await writer.close()
     if recovered.records or recovered.damaged or recovered.unreadable:
         log.warning(
             "audit_spool_recovered",
@@ -62,12 +117,30 @@ async def recover(directory: Path, disk: Disk) -> Recovered:
     return recovered
 
 
-def crashed_outcome(request_id: str) -> AuditOutcome:
+def crashed_outcome(
+    request_id: str, intent: AuditIntent | None = None, content: dict[str, Any] | None = None
+) -> AuditOutcome:
     """The end of a request whose process died. The same whoever finds it, and whenever."""
-    return AuditOutcome(request_id, Outcome.CRASHED, CRASHED_STATUS, error_code=CRASHED_CODE)
+    outcome = AuditOutcome(
+        request_id,
+        Outcome.CRASHED,
+        CRASHED_STATUS,
+        error_code=CRASHED_CODE,
+        content=content,
+    )
+    if intent is None:
+        return outcome
+    return replace(
+        outcome,
+        received_at=intent.received_at,
+        route=intent.route,
+        key_id=intent.key_id,
+        tenant=intent.tenant,
+        model=intent.model,
+    )
 
 
-async def _read_in_a_thread(directory: Path, disk: Disk) -> Recovered:
+async def _read_in_a_thread(directory: Path, disk: Disk) -> _Left:
     stopped = threading.Event()
     reading = asyncio.ensure_future(asyncio.to_thread(_read_all, directory, disk, stopped))
     try:
@@ -78,10 +151,9 @@ async def _read_in_a_thread(directory: Path, disk: Disk) -> Recovered:
         await asyncio.wait([reading])
 
 
-def _read_all(directory: Path, disk: Disk, stopped: threading.Event) -> Recovered:
+def _read_all(directory: Path, disk: Disk, stopped: threading.Event) -> _Left:
     """Removes the segments that hold nothing: a reserve, whose room the outcomes may need."""
-    recovered = Recovered()
-    intents = OpenIntents()
+    left = _Left()
     disk.sync_directory(directory)
     segments = list_segments(disk, directory)
     for segment in segments:
@@ -93,47 +165,84 @@ def _read_all(directory: Path, disk: Disk, stopped: threading.Event) -> Recovere
     while segments and not stopped.is_set() and (found := cursor.read()):
         for one in found:
             holding.add(one.start.segment)
-            _take(one, intents, recovered)
+            _take(one, left)
     for segment in set(segments) - holding:
         if stopped.is_set():  # we may not have come to what it holds
             break
         disk.remove(segment_path(directory, segment))
-    recovered.crashed = intents.request_ids
-    return recovered
+    left.recovered.crashed = [request.request_id for request in left.requests]
+    left.recovered.chain = left.commit.chain
+    return left
 
 
-def _take(found: Found, intents: OpenIntents, recovered: Recovered) -> None:
+def _take(found: Found, left: _Left) -> None:
+    recovered = left.recovered
+    left.commit = _follow(left.commit, found)
     if found.kind is None:
         recovered.damaged.append(found.start)
-    elif found.kind in (FrameKind.INTENT, FrameKind.OUTCOME):
-        try:
-            intents.feed(found.start.segment, found.kind, found.payload)
-        except PayloadUnreadable:
-            recovered.unreadable += 1
-        else:
-            recovered.records += 1
-    # Others are a newer gateway's, and neither the beginning nor the end of a request.
-
-
-async def _end(request_ids: list[str], directory: Path, disk: Disk) -> None:
-    """Writes their outcomes into a new segment that has room for just these."""
-    frames = [
-        encode(FrameKind.OUTCOME, encode_outcome(crashed_outcome(request_id)))
-        for request_id in request_ids
-    ]
-    segment_bytes = sum(map(len, frames))
-    writer = SpoolWriter(directory, disk, segment_bytes=segment_bytes, reserve_segments=0)
+        return
+    if found.kind in CHAINED:
+        left.closed = _closes(found)
+    is_record = found.kind in (FrameKind.INTENT, FrameKind.OUTCOME)
     try:
-        remaining = iter(frames)
-        while group := list(islice(remaining, GROUP_RECORDS)):
-            await _append(writer, group)
-    finally:
-        await writer.close()
+        left.requests.feed(found.kind, found.payload)
+    except PayloadUnreadable:
+        recovered.unreadable += 1
+    else:
+        recovered.records += is_record
 
 
-async def _append(writer: SpoolWriter, group: list[bytes]) -> None:
-    """Raises SpoolUnavailable, once none of them is on its way any more."""
-    appends = [writer.append(frame, essential=True) for frame in group]
-    for result in await asyncio.gather(*appends, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+def _follow(commit: Commit, found: Found) -> Commit:
+    """The damage that nothing follows is a part of what there is: whoever reads it later is to find
+    it, too."""
+    checkpoint = commit.checkpoint
+    if found.kind == FrameKind.CHECKPOINT:
+        checkpoint = stated_sequence(found.payload, checkpoint)
+    elif found.kind == FrameKind.SEGMENT:
+        with suppress(PayloadUnreadable):
+            checkpoint = decode_segment_start(found.payload).checkpoint
+    chain = follow(commit.chain, found.kind, found.at, found.payload)
+    return Commit(found.end, chain, max(commit.at, found.at), checkpoint)
+
+
+def _closes(found: Found) -> bool:
+    if found.kind != FrameKind.CHECKPOINT:
+        return False
+    try:
+        return parse_checkpoint(found.payload).closed
+    except CheckpointUnreadable:
+        return False
+
+
+async def _end(writer: SpoolWriter, requests: OpenRequests, answer_of: AnswerOf) -> None:
+    """Writes the outcomes. Raises SpoolUnavailable."""
+    group: list[Frame] = []
+    size_bytes = 0
+    for request in requests:
+        # A thread: rules that mask take half a second a megabyte, and others are being served.
+        ending = await asyncio.to_thread(_ending, request, answer_of)
+        group += ending
+        size_bytes += sum(frame.size_bytes for frame in ending)
+        if size_bytes > GROUP_BYTES:
+            await writer.append(group, essential=True)
+            group, size_bytes = [], 0
+    if group:
+        await writer.append(group, essential=True)
+
+
+def _ending(request: OpenRequest, answer_of: AnswerOf) -> list[Frame]:
+    """The answer first: an outcome refers to what is there."""
+    frames = []
+    content = request.content
+    answer = request.answer
+    if answer is not None:
+        answers = {}
+        for choice, message in answer.messages().items():
+            address, payload = answer_of(answer.tenant, answer.parent, orjson.dumps(message))
+            answers[str(choice)] = address.hex()
+            frames.append(Frame(FrameKind.MESSAGE, payload))
+        content = {**(content or {}), "answers": answers, "partial": True}
+        if answer.truncated:
+            content["truncated"] = True
+    outcome = crashed_outcome(request.request_id, request.intent, content)
+    return [*frames, Frame(FrameKind.OUTCOME, encode_outcome(outcome))]

@@ -17,6 +17,10 @@ from app.audit.spool.disk import Disk, SegmentFile
 SEGMENT_SUFFIX = ".spool"
 _NUMBER_DIGITS = 8
 
+# Kept free in a segment that is not begun, for the frame that says how it follows the one before:
+# four numbers, a hash and the writer's id, some 250 bytes.
+START_BYTES = 512
+
 
 class Position(NamedTuple):
     """A place in a spool. Positions compare as they follow each other."""
@@ -51,8 +55,13 @@ class OpenSegment:
     synced_bytes: int = 0  # up to here it is durable
 
     @property
+    def begun(self) -> bool:
+        return self.written_bytes > 0
+
+    @property
     def room_bytes(self) -> int:
-        return self.size_bytes - self.written_bytes
+        """For frames beside the first, which says how it follows the one before."""
+        return self.size_bytes - (self.written_bytes or START_BYTES)
 
     def write(self, data: bytes) -> None:
         """Durable on return. Raises OSError; the segment is then to be abandoned."""
@@ -82,20 +91,28 @@ class Segments:
         self._next_number = self.first_number
 
     def with_room(self, size_bytes: int) -> OpenSegment:
-        """The one to write so much to: the next, once the current one is too full. Raises OSError
-        where there is none; the current one stays what it is."""
+        """The one to write so much to: the next, once the current one is too full, and one of its
+        own size where none would be large enough. Raises OSError where there is none; the current
+        one stays what it is."""
         if self._current is None or self._current.room_bytes < size_bytes:
-            following = self._reserve.popleft() if self._reserve else self._create()
+            if self.is_oversized(size_bytes):
+                following = self._create_oversized(size_bytes)
+            else:
+                following = self._next()
             self._close_current()
             self._current = following
         return self._current
 
+    def is_oversized(self, size_bytes: int) -> bool:
+        """Whether a segment as they usually are has no room for so much."""
+        return size_bytes > self._segment_bytes - START_BYTES
+
     def replenish(self) -> None:
         """Makes what is lacking: a segment to write, and the reserve. Raises OSError."""
         if self._current is None:
-            self._current = self._reserve.popleft() if self._reserve else self._create()
+            self._current = self._next()
         while len(self._reserve) < self._reserve_segments:
-            self._reserve.append(self._create())
+            self._reserve.append(self._create(self._segment_bytes))
 
     @property
     def lacking(self) -> bool:
@@ -124,6 +141,9 @@ class Segments:
         while self._reserve:
             self._discard(self._reserve.popleft())
 
+    def _next(self) -> OpenSegment:
+        return self._reserve.popleft() if self._reserve else self._create(self._segment_bytes)
+
     def _close_current(self) -> None:
         segment = self._current
         if segment is None:
@@ -144,16 +164,37 @@ class Segments:
         with suppress(OSError):
             self._disk.remove(segment_path(self._directory, segment.number))
 
-    def _create(self) -> OpenSegment:
-        number = self._next_number
-        self._next_number += 1
+    def _create(self, size_bytes: int) -> OpenSegment:
+        number = self._take_number()
         path = segment_path(self._directory, number)
-        segment = OpenSegment(
-            number, self._disk.create_segment(path, self._segment_bytes), self._segment_bytes
-        )
+        segment = OpenSegment(number, self._disk.create_segment(path, size_bytes), size_bytes)
         try:
             self._disk.sync_directory(self._directory)
         except OSError:
             self._discard(segment)
             raise
         return segment
+
+    def _create_oversized(self, size_bytes: int) -> OpenSegment:
+        """Numbers are in the order of writing, so the reserve gets later ones. It is not made anew:
+        on a full disk its room would be gone."""
+        segment = self._create(size_bytes + START_BYTES)
+        try:
+            for reserve in self._reserve:
+                number = self._take_number()
+                self._disk.rename(
+                    segment_path(self._directory, reserve.number),
+                    segment_path(self._directory, number),
+                )
+                reserve.number = number
+            self._disk.sync_directory(self._directory)
+        except OSError:
+            self._reserve = deque(sorted(self._reserve, key=lambda reserve: reserve.number))
+            self._discard(segment)
+            raise
+        return segment
+
+    def _take_number(self) -> int:
+        number = self._next_number
+        self._next_number += 1
+        return number

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from app.audit.spool.backlog import SpooledRecord
 from app.audit.spool.disk import Disk
+from app.audit.spool.spooled_record import SpooledRecord
 
 SET_ASIDE_NAME = "set-aside.jsonl"
 _FILE_MODE = 0o600
@@ -69,13 +69,14 @@ class SetAside:
 
 
 def _line(writer: str, spooled: SpooledRecord, reason: str) -> dict[str, Any]:
-    found, record = spooled.found, spooled.record
+    found = spooled.found
     line = {
         "writer": writer,
         "segment": found.start.segment,
         "offset": found.start.offset,
         "kind": found.kind,
-        "request_id": None if record is None else record.request_id,
+        "at": found.at,
+        "request_id": spooled.request_id,
         "reason": reason,
     }
     try:

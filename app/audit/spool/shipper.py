@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +12,14 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit.spool.cursor import WriterGone
+from app.audit.content.answers import AnswerOf
+from app.audit.register import RegisterHead
+from app.audit.spool.cursor import Committed, WriterGone
 from app.audit.spool.directory import OwnDirectory, abandoned
 from app.audit.spool.disk import Disk
-from app.audit.spool.recovery import recover
+from app.audit.spool.recovery import Closing, recover
 from app.audit.spool.shipment import Shipment, SpoolFailed
+from app.audit.spool.upkeep import Upkeep
 from app.audit.spool.writer import SpoolUnavailable, SpoolWriter
 from app.store.transaction import DATABASE_ERRORS, is_stale, reason_of
 from app.telemetry.metrics import Metrics
@@ -45,19 +49,25 @@ class Shipper:
         *,
         flush_seconds: float,
         metrics: Metrics,
+        answer_of: AnswerOf,
+        closing: Closing | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,  # noqa: TID251 - compared with dates of records
     ) -> None:
-        """`clock` is monotonic; `now` gives wall-clock seconds since the epoch."""
+        """`answer_of` and `closing` are for the recovery of what dead processes have left. `clock`
+        is monotonic; `now` gives wall-clock seconds since the epoch."""
         self._engine = engine
         self._root = own.path.parent
         self._writer = writer
         self._disk = disk
         self._flush_seconds = flush_seconds
         self._metrics = metrics
+        self._answer_of = answer_of
+        self._closing = closing
         self._clock = clock
         self._now = now
-        self._own = Shipment(engine, own, disk, writer, metrics)
+        self._upkeep = Upkeep(engine, clock, now)
+        self._own = self._shipment(own, writer)
         self._found: list[OwnDirectory] = []  # taken over, and not recovered yet
         self._adopted: list[Shipment] = []
         self._next_look = clock()
@@ -65,9 +75,15 @@ class Shipper:
         self._away_since: float | None = None
         self._failed: set[Path] = set()  # directories that the disk does not give back, or not all
 
+    @property
+    def register_head(self) -> RegisterHead | None:
+        """The number and the hash of the newest row of the register that is known."""
+        return self._upkeep.register_head
+
     async def run(self) -> None:
         """Ends only by cancellation, and loses nothing by it."""
         while True:
+            await self._upkeep.see_to_what_is_due()
             if self._clock() >= self._next_look:
                 self._next_look = self._clock() + ADOPT_SECONDS
                 await self._adopt()
@@ -109,15 +125,33 @@ class Shipper:
             self._tell_failure(self._root, error)
         for directory in self._found.copy():
             try:
-                await recover(directory.path, self._disk)
+                await recover(
+                    directory.path,
+                    self._disk,
+                    answer_of=self._answer_of,
+                    closing=self._closing,
+                    now=self._now,
+                )
             except (OSError, SpoolUnavailable) as error:
                 self._tell_failure(directory.path, error)
+            except Exception as error:  # noqa: BLE001 - or one dead spool would end every gateway
+                self._tell_defect(directory.path, error)
             else:
                 self._failed.discard(directory.path)
                 self._found.remove(directory)
-                self._adopted.append(
-                    Shipment(self._engine, directory, self._disk, WriterGone(), self._metrics)
-                )
+                self._adopted.append(self._shipment(directory, WriterGone()))
+
+    def _shipment(self, directory: OwnDirectory, committed: Committed) -> Shipment:
+        registered = self._upkeep.registered
+        return Shipment(
+            self._engine,
+            directory,
+            self._disk,
+            committed,
+            self._metrics,
+            registered=registered,
+            clock=self._clock,
+        )
 
     def _look(self) -> None:
         # In the thread, so that a cancelled caller does not lose what is locked.
@@ -129,7 +163,7 @@ class Shipper:
         try:
             shipped = await shipment.ship_next()
             if shipped:
-                await shipment.remove_shipped(self._now())
+                await shipment.remove_shipped()
             elif shipment is not self._own:
                 await shipment.remove(heir=self._own.set_aside)
                 self._adopted.remove(shipment)
@@ -173,6 +207,17 @@ class Shipper:
         if path not in self._failed:
             self._failed.add(path)
             log.error("audit_spool_unreadable", directory=str(path), reason=str(error))
+
+    def _tell_defect(self, path: Path, error: Exception) -> None:
+        """Once, until it has passed; without the error's own words, which may quote a text."""
+        if path not in self._failed:
+            self._failed.add(path)
+            log.error(
+                "audit_spool_not_recovered",
+                directory=str(path),
+                error=type(error).__name__,
+                traceback="".join(traceback.format_tb(error.__traceback__)),
+            )
 
     async def _report(self, *, behind: bool) -> None:
         """The figures. Where we are not `behind`, all that waits is at hand."""

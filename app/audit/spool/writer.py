@@ -1,15 +1,15 @@
-"""Frames onto the disk: whoever appends one goes on once it is durable.
+"""Frames onto the disk: whoever appends some goes on once they are durable.
 
-One thread commits in groups: it takes all frames that wait, writes them, syncs once, and tells the
-loop. While it syncs the next group gathers, so a slow disk makes larger groups, and nothing waits
-for company.
+One thread commits in groups: it takes all frames that wait, says when, links them into the chain,
+writes them, syncs once, and tells the loop. While it syncs the next group gathers, so a slow disk
+makes larger groups, and nothing waits for company.
 """
 
 import asyncio
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,8 +20,11 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
+from app.audit.chain import ChainHead
+from app.audit.spool.commit import BEGINNING, Commit, lay_out
 from app.audit.spool.disk import Disk
-from app.audit.spool.segments import Position, Segments
+from app.audit.spool.frames import Frame, FrameKind, check_frame
+from app.audit.spool.segments import OpenSegment, Position, Segments
 
 # So long after a failure is the disk tried again: soon enough for whoever makes room, and seldom
 # enough to be no load.
@@ -46,7 +49,7 @@ class Reason(StrEnum):
 
 
 class SpoolUnavailable(Exception):
-    """The frame is not known to be durable, and may be nevertheless."""
+    """The frames are not known to be durable, and may be nevertheless."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -55,14 +58,16 @@ class SpoolUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    frame: bytes
+    frames: Sequence[Frame]
+    size_bytes: int
     essential: bool
     durable: asyncio.Future[None]
 
 
 class SpoolWriter:
     """Appends to the segments of `directory`, which is there and nobody else's. Made in the
-    event loop that it then belongs to.
+    event loop that it then belongs to. `writer` is the id of whose chain it is, and `continues`
+    what of that is there already, for whoever ends a dead process's.
 
     Where no reserve segment can be made there is room for what is essential alone, and `accepting`
     is False. It is too where nothing can be written at all. Both are tried again after
@@ -79,20 +84,27 @@ class SpoolWriter:
         directory: Path,
         disk: Disk,
         *,
+        writer: str,
         segment_bytes: int,
+        continues: Commit = BEGINNING,
         reserve_segments: int = 1,
         queue_bytes: int = QUEUE_BYTES,
         retry_seconds: float = RETRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,  # noqa: TID251 - frames say at what date they came
     ) -> None:
-        self._segment_bytes = segment_bytes
+        """`clock` is monotonic; `now` gives wall-clock seconds since the epoch."""
+        self.writer = writer
+        self._directory = str(directory)
         self._queue_bytes = queue_bytes
         self._retry_seconds = retry_seconds
         self._clock = clock
+        self._now = now
         self._segments = Segments(
             directory, disk, segment_bytes=segment_bytes, reserve_segments=reserve_segments
         )
-        self.committed = Position(self._segments.first_number, 0)
+        # Set whole by the thread, so that others never see a part of it without the rest.
+        self.commit = continues
         self.advanced = asyncio.Event()  # set by every commit, cleared by who waits for it
 
         # The loop's own.
@@ -128,6 +140,16 @@ class SpoolWriter:
         """Of frames that are not durable yet."""
         return self._waiting_bytes
 
+    @property
+    def committed(self) -> Position:
+        """The end of what is durable."""
+        return max(self.commit.position, Position(self._segments.first_number, 0))
+
+    @property
+    def chain(self) -> ChainHead:
+        """Of what is durable."""
+        return self.commit.chain
+
     def durable_end(self, number: int) -> int | None:
         """Up to where that segment holds what was acknowledged, in bytes. What stands behind, in a
         segment that was given up, was written again to a later one or refused.
@@ -136,22 +158,28 @@ class SpoolWriter:
         """
         return self._segments.durable_end(number)
 
-    async def append(self, frame: bytes, *, essential: bool = False) -> None:
-        """Durable on return. Raises SpoolUnavailable; ValueError for a frame that is larger than a
-        segment. Whoever is cancelled while waiting has the frame written nevertheless."""
-        size = len(frame)
-        if size > self._segment_bytes:
-            raise ValueError(f"a frame of {size} bytes: a segment has {self._segment_bytes}")
+    async def append(self, frames: Sequence[Frame], *, essential: bool = False) -> None:
+        """As `submit`; durable on return. Raises SpoolUnavailable. Whoever is cancelled while
+        waiting has them written nevertheless."""
+        await self.submit(frames, essential=essential)
+
+    def submit(self, frames: Sequence[Frame], *, essential: bool = False) -> asyncio.Future[None]:
+        """Hands over frames that stand together in one segment, without waiting. The future has a
+        result once all are durable, or SpoolUnavailable.
+
+        Raises SpoolUnavailable where they are refused at once; ValueError for what is no frame.
+        """
+        size_bytes = _check(frames)
         refusal = self.refusal
         if refusal is not None and (refusal is Reason.CLOSED or not essential):
             raise SpoolUnavailable(refusal)
         bound = 2 * self._queue_bytes if essential else self._queue_bytes
-        if self._waiting_bytes + size > bound:
+        if self._waiting_bytes + size_bytes > bound:
             raise SpoolUnavailable(Reason.QUEUE_FULL)
         durable = self._loop.create_future()
-        self._waiting_bytes += size
-        self._queue.put(_Waiting(frame, essential, durable))
-        await durable
+        self._waiting_bytes += size_bytes
+        self._queue.put(_Waiting(tuple(frames), size_bytes, essential, durable))
+        return durable
 
     async def close(self) -> None:
         """Writes what waits, and ends the thread. What a disk that fails does not take is lost."""
@@ -165,7 +193,7 @@ class SpoolWriter:
 
     def _acknowledge(self, group: list[_Waiting]) -> None:
         for waiting in group:
-            self._waiting_bytes -= len(waiting.frame)
+            self._waiting_bytes -= waiting.size_bytes
             if not waiting.durable.done():
                 waiting.durable.set_result(None)
         self.advanced.set()
@@ -173,7 +201,7 @@ class SpoolWriter:
     def _refuse(self, group: list[_Waiting], reason: Reason, *, kept: bool = False) -> None:
         for waiting in group:
             if not kept:
-                self._waiting_bytes -= len(waiting.frame)
+                self._waiting_bytes -= waiting.size_bytes
             if not waiting.durable.done():
                 waiting.durable.set_exception(SpoolUnavailable(reason))
 
@@ -185,7 +213,8 @@ class SpoolWriter:
                 if waiting is not None:
                     lost.append(waiting)
         if lost:
-            log.error("audit_spool_lost_frames", frames=len(lost))
+            frames = sum(len(waiting.frames) for waiting in lost)
+            log.error("audit_spool_lost_frames", frames=frames)
         self._refuse(lost, Reason.CLOSED)
         self._ended.set()
 
@@ -227,6 +256,8 @@ class SpoolWriter:
                 self._replenish()
             if self._stalled and not due:
                 return
+            # What no segment can be made for may not keep the rest from the reserve.
+            self._taken.sort(key=lambda waiting: self._segments.is_oversized(waiting.size_bytes))
         try:
             while self._taken:
                 self._write_group()
@@ -238,18 +269,18 @@ class SpoolWriter:
                 self._stalled = None
 
     def _write_group(self) -> None:
-        """Writes as many of the frames taken as one segment has room for. A segment that fails is
-        given up, and they go into the next. Raises OSError where that fails too."""
+        """Writes as much of what was taken as one segment has room for. A segment that fails is
+        given up, and it goes into the next. Raises OSError where that fails too."""
         for last_try in (False, True):
-            segment = self._segments.with_room(len(self._taken[0].frame))
+            segment = self._segments.with_room(self._taken[0].size_bytes)
             if self._segments.lacking and not self._lacking and not self._replenish():
                 return  # fewer may be taken now
             room = segment.room_bytes
-            ends = accumulate(len(waiting.frame) for waiting in self._taken)
+            ends = accumulate(waiting.size_bytes for waiting in self._taken)
             count = sum(1 for _ in takewhile(room.__ge__, ends))
             group = self._taken[:count]
             try:
-                segment.write(b"".join([waiting.frame for waiting in group]))
+                commit = self._write_into(segment, group)
             except OSError as error:
                 self._segments.abandon_current()
                 log.error("audit_segment_given_up", segment=segment.number, reason=error.strerror)
@@ -257,9 +288,17 @@ class SpoolWriter:
                     raise
             else:
                 del self._taken[:count]
-                self.committed = Position(segment.number, segment.synced_bytes)
+                self.commit = commit
                 self._call_back(self._acknowledge, group)
                 return
+
+    def _write_into(self, segment: OpenSegment, group: list[_Waiting]) -> Commit:
+        """Writes the group. Raises OSError; the chain is then what it was."""
+        frames = [frame for waiting in group for frame in waiting.frames]
+        at = int(self._now() * 1_000_000)
+        data, commit = lay_out(self.writer, self.commit, frames, at, begun=segment.begun)
+        segment.write(data)
+        return commit.at_position(Position(segment.number, segment.synced_bytes))
 
     def _replenish(self) -> bool:
         """Makes the reserve whole. Where it cannot, only what is essential is written on."""
@@ -267,7 +306,7 @@ class SpoolWriter:
             self._segments.replenish()
         except OSError as error:
             if self._lacking is None:
-                log.error("audit_spool_refuses_new_work", reason=error.strerror)
+                self._tell("audit_spool_refuses_new_work", error)
             self._lacking = _reason(error)
             self._next_try = self._clock() + self._retry_seconds
             self._drop_inessential(self._lacking)
@@ -280,11 +319,15 @@ class SpoolWriter:
     def _stall(self, error: OSError) -> None:
         """Tells all who wait. What is essential stays taken."""
         if self._stalled is None:
-            log.error("audit_spool_cannot_write", reason=error.strerror)
+            self._tell("audit_spool_cannot_write", error)
         self._stalled = _reason(error)
         self._next_try = self._clock() + self._retry_seconds
         self._drop_inessential(self._stalled)
         self._call_back(partial(self._refuse, kept=True), self._taken.copy(), self._stalled)
+
+    def _tell(self, event: str, error: OSError) -> None:
+        """With the directory: of several disks, it says which one needs room."""
+        log.error(event, reason=error.strerror, directory=self._directory)
 
     def _drop_inessential(self, reason: Reason | None) -> None:
         dropped = [waiting for waiting in self._taken if not waiting.essential]
@@ -295,6 +338,17 @@ class SpoolWriter:
     def _call_back(self, callback: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # a loop that is closed: nobody waits
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _check(frames: Sequence[Frame]) -> int:
+    """Their size on the disk. Raises ValueError."""
+    if not frames:
+        raise ValueError("no frames")
+    for frame in frames:
+        check_frame(frame.kind, frame.payload)
+        if frame.kind == FrameKind.SEGMENT:
+            raise ValueError("how segments follow each other is the writer's own to say")
+    return sum(frame.size_bytes for frame in frames)
 
 
 def _reason(error: OSError) -> Reason:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.api.admin import add_admin_routes
 from app.api.errors import add_error_handlers
@@ -16,9 +17,12 @@ PEPPER = b"pepper"
 KEYS = "/admin/v1/keys"
 
 
-def admin_app(keys: KeyStore | None, settings: Settings) -> FastAPI:
+def admin_app(
+    keys: KeyStore | None, settings: Settings, engine: AsyncEngine | None = None
+) -> FastAPI:
     app = FastAPI()
     app.state.gateway = SimpleNamespace(keys=keys)
+    app.state.engine = engine
     add_error_handlers(app)
     add_admin_routes(app, settings)
     return app

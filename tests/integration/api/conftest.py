@@ -16,8 +16,8 @@ def keys(engine: AsyncEngine) -> KeyStore:
 
 
 @pytest.fixture
-def app(keys: KeyStore) -> FastAPI:
-    return admin_app(keys, Settings(admin_token=TOKEN))
+def app(keys: KeyStore, engine: AsyncEngine) -> FastAPI:
+    return admin_app(keys, Settings(admin_token=TOKEN), engine)
 
 
 @pytest.fixture

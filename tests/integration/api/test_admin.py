@@ -93,6 +93,7 @@ POLICY = {
     "tools": [{"name": "read_[a-z]*", "arguments": {"path": "/srv/[^/]+"}}],
     "filter_profile": "strict",
     "domains": {"medical": "refuse", "law": "annotate"},
+    "audit": "full+reasoning",
 }
 
 
@@ -130,6 +131,7 @@ WRONG_POLICIES: list[tuple[dict[str, object], str, str]] = [
     ({"filter_profile": "No Such"}, "filter_profile", "should match pattern"),
     ({"domains": {"medical": "forbid"}}, "domains.medical", "'allow', 'annotate' or 'refuse'"),
     ({"domains": {"astrology": "refuse"}}, "domains.astrology", "'cybersecurity', 'medical'"),
+    ({"audit": "everything"}, "audit", "'metadata', 'full' or 'full+reasoning'"),
     ({"cold_sampling": "warm"}, "cold_sampling", "'raise', 'refuse' or 'pass'"),
     ({"engine_parameters": ["seed", "logprobs"]}, "engine_parameters[1]", "'top_k'"),
     ({"models": ["a\0b"]}, "models[0]", "holds a NUL"),

@@ -73,7 +73,25 @@ async def test_tenants_are_listed_in_pages_as_keys_are(client: httpx.AsyncClient
     assert [tenant["name"] for tenant in rest["data"]] == [names[0]]
 
 
-async def test_a_tenant_without_limits_is_not_found(client: httpx.AsyncClient) -> None:
+async def test_what_its_keys_may_do_without_an_audit_log_is_closed_until_it_is_opened(
+    client: httpx.AsyncClient, keys: KeyStore
+) -> None:
+    key = await created(client, tenant="opened")
+    found = await keys.authenticate(key["secret"])
+    assert found is not None
+    assert found.tenant_audit_on_failure == "closed"
+    assert (await limited(client, "opened", concurrency=4))["audit_on_failure"] == "closed"
+    for value in ("open_metadata", "closed"):
+        change = {"audit_on_failure": value}
+        changed = (await client.patch(f"{TENANTS}/opened", json=change)).json()
+        assert changed["audit_on_failure"] == value
+        assert changed["limits"]["concurrency"] == 4
+        found = await keys.authenticate(key["secret"])
+        assert found is not None
+        assert found.tenant_audit_on_failure == value
+
+
+async def test_a_tenant_without_settings_is_not_found(client: httpx.AsyncClient) -> None:
     await created(client, tenant="plain")
     for method in ("GET", "DELETE"):
         response = await client.request(method, f"{TENANTS}/plain")
@@ -87,6 +105,8 @@ async def test_a_tenant_without_limits_is_not_found(client: httpx.AsyncClient) -
         ("x", {"limits": {"models": []}}, "limits.models"),
         ("x", {"limits": None}, "limits"),
         ("x", {"policy": {}}, "policy"),
+        ("x", {"audit_on_failure": "open"}, "audit_on_failure"),
+        ("x", {"audit_on_failure": None}, "audit_on_failure"),
         ("a%20b", {"limits": {}}, "name"),
         ("a%00b", {"limits": {}}, "name"),
         ("", {"limits": {}}, "name"),

@@ -1,6 +1,8 @@
 """Records of requests, and the rows that they become."""
 
 import asyncio
+import time
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,13 +10,19 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.audit.chain import GENESIS, ChainHead, link
+from app.audit.projection import columns_of
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
+from app.audit.spool.frames import FrameKind
+from app.audit.spool.payloads import encode_intent, encode_outcome
+from app.audit.stored import Batch, event_row, store, storing
 from app.protocol.events import Usage
 from app.protocol.findings import CallRefusal, Hidden
 from app.store.tables import audit_records
 
-RECEIVED_AT = 1_700_000_000.25
-SETTLED_AT = 1_700_000_002.123457  # microseconds decide on which side of a bound it lies
+NOW = float(int(time.time()))
+RECEIVED_AT = NOW - 99.75
+SETTLED_AT = NOW - 97.876543  # microseconds decide on which side of a bound it lies
 DEADLINE_SECONDS = 20.0
 
 INTENT = AuditIntent(
@@ -96,8 +104,9 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 async def rows(engine: AsyncEngine) -> list[dict[str, Any]]:
+    wanted = [column for column in audit_records.c if column.name != "recorded_at"]
     async with engine.connect() as connection:
-        found = await connection.execute(select(audit_records).order_by(audit_records.c.request_id))
+        found = await connection.execute(select(*wanted).order_by(audit_records.c.request_id))
         return [dict(row) for row in found.mappings()]
 
 
@@ -107,3 +116,23 @@ def of(request_id: str, **fields: Any) -> tuple[AuditIntent, AuditOutcome]:
         AuditIntent(request_id, **{**intent, **fields}),
         AuditOutcome(request_id, Outcome.REFUSED, 429),
     )
+
+
+async def write(
+    engine: AsyncEngine, *records: AuditIntent | AuditOutcome, at: float = NOW
+) -> list[ChainHead]:
+    """As a writer of their own has recorded them, without a spool; its chain after each."""
+    writer, head, chain, events = uuid.uuid4().hex, GENESIS, [], []
+    for record in records:
+        if isinstance(record, AuditIntent):
+            kind, payload = FrameKind.INTENT, encode_intent(record)
+        else:
+            kind, payload = FrameKind.OUTCOME, encode_outcome(record)
+        microseconds = round(at * 1e6)
+        head = link(head, kind, microseconds, payload)
+        columns = columns_of(kind, payload)
+        events.append(event_row(writer, head, kind, microseconds, payload, columns))
+        chain.append(head)
+    async with storing(engine) as connection:
+        await store(connection, Batch(events, []))
+    return chain

@@ -1,3 +1,5 @@
+import asyncio
+import uuid
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,7 @@ from click.testing import CliRunner
 
 from app.cli.db import db
 from app.store.schema import SCHEMA_REVISION
+from tests.conftest import execute
 
 
 def test_an_upgrade_says_what_it_did_and_may_be_repeated(
@@ -26,3 +29,26 @@ def test_an_unreachable_database_ends_with_one_line(
     assert result.exit_code == 1
     assert result.stderr.startswith("error: the database does not answer: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_role_is_granted_what_a_gateway_needs(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"gateway_{uuid.uuid4().hex[:8]}"
+    asyncio.run(execute(database_url, f"CREATE ROLE {role}"))
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", database_url)
+    try:
+        result = CliRunner().invoke(db, ["grant", role])
+        assert result.stdout == f"{role} may run a gateway, and add to its audit log\n"
+    finally:
+        asyncio.run(execute(database_url, f"DROP OWNED BY {role}"))
+        asyncio.run(execute(database_url, f"DROP ROLE {role}"))
+
+
+def test_a_role_that_is_not_there_is_named(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", database_url)
+    result = CliRunner().invoke(db, ["grant", "nobody"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: There is no role 'nobody' in the database.\n"

@@ -95,6 +95,9 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
         *("--engine-parameter", "seed", "--engine-parameter", "top_k"),
         *("--tool", "get_weather", "--tools-file", rules_in(tmp_path, json.dumps(rules))),
         *("--filter-profile", "strict", "--domain", "medical=annotate", "--domain", "law=refuse"),
+        *("--audit", "full+reasoning"),
+        *("--priority", "batch", "--worker-tag", "eu", "--worker-tag", "gold"),
+        *("--finish-after-leaving-seconds", "90"),
     )
     assert policy(key).keys() == Policy.model_fields.keys()
     chosen = {name: value for name, value in policy(key).items() if name not in LIMITS}
@@ -111,6 +114,10 @@ def test_every_field_of_the_policy_has_its_option(run: Run, tmp_path: Path) -> N
         "tools": [{"name": "get_weather", "arguments": {}}, *rules],
         "filter_profile": "strict",
         "domains": {"medical": "annotate", "law": "refuse"},
+        "audit": "full+reasoning",
+        "priority": "batch",
+        "worker_tags": ["eu", "gold"],
+        "finish_after_leaving_seconds": 90,
     }
 
 
@@ -202,7 +209,7 @@ def test_many_rules_in_all_are_named_by_the_option_they_came_with(run: Run, tmp_
 
 def test_a_key_is_shown_with_its_policy_and_without_its_secret(run: Run) -> None:
     thought = ("--reasoning", "sealed", "--max-thinking-tokens", "64", "--tool", "read_*")
-    filters = ("--filter-profile", "strict", "--domain", "law=refuse")
+    filters = ("--filter-profile", "strict", "--domain", "law=refuse", "--audit", "metadata")
     key = created(
         run, "--name", "shown", "--expires-in", "2h", "--model", "qwythos", *thought, *filters
     )
@@ -221,6 +228,7 @@ def test_a_key_is_shown_with_its_policy_and_without_its_secret(run: Run) -> None
         '  tools: [{"name": "read_*"}]',
         "  filter_profile: strict",
         '  domains: {"law": "refuse"}',
+        "  audit: metadata",
     ]
     as_json = json.loads(run("show", key["id"], "--json").stdout)
     assert as_json["policy"] == key["policy"]
@@ -324,6 +332,9 @@ def test_an_unknown_id_ends_with_one_line(run: Run, command: str) -> None:
         (("--name", "x", "--unreadable-reasoning", "some"), "--unreadable-reasoning"),
         (("--name", "x", "--think-in-answer", "some"), "--think-in-answer"),
         (("--name", "x", "--cold-sampling", "some"), "--cold-sampling"),
+        (("--name", "x", "--audit", "some"), "--audit"),
+        (("--name", "x", "--priority", "some"), "--priority"),
+        (("--name", "x", "--worker-tag", "a b"), "--worker-tag"),
         (("--name", "x", "--engine-parameter", "prompt_logprobs"), "--engine-parameter"),
         (("--name", "x", "--model", "a\0b"), "--model: holds a NUL"),
         (("--name", "x", "--tool", "a b"), "--tool: is not a glob of tool names"),

@@ -3,24 +3,25 @@
 import asyncio
 import json
 import time
+import uuid
 
-from app.audit.records import AuditIntent, AuditOutcome, Outcome
-from app.audit.writer import Batch, write_batch
 from app.store.database import create_engine
 from tests.integration.cli.conftest import Command
+from tests.support.audit_events import EventLog
 
 MONTH_SECONDS = 32 * 86_400
 
 
 async def charge(database_url: str, key_id: str, tokens: int, settled_at: float) -> None:
-    request_id = f"req_{tokens}_{settled_at}"
-    intent = AuditIntent(request_id, settled_at, "/v1/x", key_id=key_id, tenant="acme")
-    outcome = AuditOutcome(
-        request_id, Outcome.COMPLETED, 200, charged_tokens=tokens, settled_at=settled_at
-    )
     engine = create_engine(database_url)
     try:
-        await write_batch(engine, Batch({request_id: intent}, {request_id: outcome}))
+        await EventLog(engine, uuid.uuid4().hex).request(
+            f"req_{tokens}_{settled_at}",
+            minutes_ago=0,
+            key_id=key_id,
+            tenant="acme",
+            of_outcome={"charged_tokens": tokens, "settled_at": settled_at},
+        )
     finally:
         await engine.dispose()
 

@@ -44,27 +44,44 @@ def test_a_person_sees_the_limits(command: Command) -> None:
     assert lines[lines.index("limits") + 1 :] == ["  concurrency: 4", "  tokens_per_month: 70"]
     head, first, *_ = command("tenants", "list").stdout.splitlines()
     assert head.split()[:4] == ["NAME", "KEYS", "RPM", "TPM"]
-    assert first.split() == ["shown", "0", "-", "-", "4", "-", "70"]
+    assert first.split() == ["shown", "0", "-", "-", "4", "-", "70", "closed"]
     newest = listed(command("tenants", "list", "--json"))[0]
     shown = answered(command("tenants", "show", "shown", "--json"))
     assert shown == newest | {"spent": NOTHING}
 
 
-def test_the_limits_are_deleted_and_the_keys_stay(command: Command) -> None:
+def test_whether_a_tenant_is_served_without_an_audit_log_is_set_beside_its_limits(
+    command: Command,
+) -> None:
+    command("tenants", "set", "open", "--rpm", "60")
+    changed = answered(
+        command("tenants", "set", "open", "--audit-on-failure", "open_metadata", "--json")
+    )
+    assert changed["audit_on_failure"] == "open_metadata"
+    assert given(changed["limits"]) == {"requests_per_minute": 60}
+    shown = command("tenants", "show", "open").stdout.splitlines()
+    assert ["audit", "on", "failure", "open_metadata"] in [line.split() for line in shown]
+    again = answered(command("tenants", "set", "open", "--rpm", "90", "--json"))
+    assert again["audit_on_failure"] == "open_metadata"
+    refused_value = command("tenants", "set", "open", "--audit-on-failure", "open")
+    assert (refused_value.exit_code, "--audit-on-failure" in refused_value.stderr) == (2, True)
+
+
+def test_the_settings_are_deleted_and_the_keys_stay(command: Command) -> None:
     key = answered(command("keys", "create", "--name", "x", "--tenant", "deleted", "--json"))
     command("tenants", "set", "deleted", "--rpm", "60")
-    assert command("tenants", "delete", "deleted").stdout == "deleted the limits of deleted\n"
+    assert command("tenants", "delete", "deleted").stdout == "deleted the settings of deleted\n"
     assert answered(command("keys", "show", key["id"], "--json"))["revoked_at"] is None
     for verb in ("show", "delete"):
         result = command("tenants", verb, "deleted")
         assert result.exit_code == 1
-        assert refused(result) == "The tenant 'deleted' has no limits of its own."
+        assert refused(result) == "The tenant 'deleted' has no settings of its own."
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("x",), "nothing to change: give a limit or --unset"),
+        (("x",), "nothing to change: give a limit, --audit-on-failure or --unset"),
         (("a b", "--rpm", "1"), "NAME: string should match pattern"),
         (("x", "--rpm", "0"), "--rpm: input should be greater than or equal to 1"),
         (("x", "--unset", "models"), "--unset: 'models' is none of requests_per_minute, "),

@@ -23,12 +23,15 @@ class Clock:
         return self.start + timedelta(seconds=self.seconds - 1000.0)
 
 
-def store_on(engine: AsyncEngine, clock: Clock, entries: int = 100) -> KeyStore:
+def store_on(
+    engine: AsyncEngine, clock: Clock, entries: int = 100, outage_seconds: float = 0.0
+) -> KeyStore:
     return KeyStore(
         engine,
         PEPPER,
         cache_seconds=5,
         cache_entries=entries,
+        outage_seconds=outage_seconds,
         clock=clock.monotonic,
         now=clock.now,
     )

@@ -1,18 +1,33 @@
 """Keys while the database is away, slow, or crowded."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
-from app.store.api_key import KeyDraft
+from app.store.api_key import ApiKey, KeyDraft
 from app.store.database import create_engine
 from app.store.keys import KeyStore
 from app.store.secrets import mint_secret
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.clocked import PEPPER, Clock, store_on
+
+
+@asynccontextmanager
+async def without_keys(engine: AsyncEngine) -> AsyncIterator[None]:
+    """The database answers nothing about keys."""
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE api_keys RENAME TO hidden")
+    try:
+        yield
+    finally:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("ALTER TABLE hidden RENAME TO api_keys")
 
 
 async def test_a_stale_connection_is_replaced_without_a_word(
@@ -41,17 +56,79 @@ async def test_a_cached_key_outlives_the_database_only_for_the_cache_s_seconds(
 ) -> None:
     issued = await keys.create(KeyDraft(name="backend"))
     assert await keys.authenticate(issued.secret) is not None
-    async with engine.begin() as connection:
-        await connection.exec_driver_sql("ALTER TABLE api_keys RENAME TO hidden")
-    try:
+    async with without_keys(engine):
         assert await keys.authenticate(issued.secret) is not None
         clock.seconds += 5.0
         with pytest.raises(DatabaseUnavailable):
             await keys.authenticate(issued.secret)
-    finally:
-        async with engine.begin() as connection:
-            await connection.exec_driver_sql("ALTER TABLE hidden RENAME TO api_keys")
     assert await keys.authenticate(issued.secret) is not None
+
+
+async def test_known_keys_outlive_the_database_as_long_as_they_may(
+    engine: AsyncEngine, clock: Clock
+) -> None:
+    keys = store_on(engine, clock, outage_seconds=3600.0)
+    known = (await keys.create(KeyDraft(name="known"))).secret
+    changed = await keys.create(KeyDraft(name="changed"))
+    unknown = (await keys.create(KeyDraft(name="unknown"))).secret
+    assert await keys.authenticate(known) is not None
+    assert await keys.authenticate(changed.secret) is not None
+    await keys.update(changed.key.id, {"name": "renamed"})
+    with capture_logs() as logs:
+        async with without_keys(engine):
+            clock.seconds += 3599.0
+            assert keys.serves_without_database
+            for _ in range(2):
+                assert (key := await keys.authenticate(known)) is not None
+                assert key.name == "known"
+            for lacking in (unknown, changed.secret, mint_secret(PEPPER).secret):
+                with pytest.raises(DatabaseUnavailable):
+                    await keys.authenticate(lacking)
+            clock.seconds += 1.0
+            assert not keys.serves_without_database
+            with pytest.raises(DatabaseUnavailable):
+                await keys.authenticate(known)
+        clock.seconds += 5.0
+        assert await keys.authenticate(known) is not None
+    assert keys.serves_without_database
+    assert [line["event"] for line in logs] == ["key_store_away", "key_store_back"]
+
+
+async def test_a_database_that_is_away_is_not_asked_for_each_request(
+    engine: AsyncEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = store_on(engine, clock, outage_seconds=3600.0)
+    known = (await keys.create(KeyDraft(name="known"))).secret
+    assert await keys.authenticate(known) is not None
+    asked = 0
+    find = keys.records.find
+
+    async def counted(digest: bytes) -> ApiKey | None:
+        nonlocal asked
+        asked += 1
+        return await find(digest)
+
+    monkeypatch.setattr(keys.records, "find", counted)
+    async with without_keys(engine):
+        for _ in range(3):
+            clock.seconds += 6.0
+            for _ in range(5):
+                assert await keys.authenticate(known) is not None
+    assert asked == 3
+
+
+async def test_a_revocation_is_heard_of_as_soon_as_the_database_is_back(
+    engine: AsyncEngine, clock: Clock
+) -> None:
+    keys, elsewhere = store_on(engine, clock, outage_seconds=3600.0), store_on(engine, clock)
+    issued = await keys.create(KeyDraft(name="known"))
+    assert await keys.authenticate(issued.secret) is not None
+    async with without_keys(engine):
+        clock.seconds += 60.0
+        assert await keys.authenticate(issued.secret) is not None
+    await elsewhere.revoke(issued.key.id)
+    clock.seconds += 5.0
+    assert await keys.authenticate(issued.secret) is None
 
 
 async def test_a_flood_of_strangers_leaves_connections_to_keys_in_use(

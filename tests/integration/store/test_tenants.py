@@ -67,7 +67,7 @@ async def test_changes_at_once_do_not_undo_each_other(keys: KeyStore, replica: K
     assert (await keys.tenants.get("at-once")).limits.model_dump() == dict.fromkeys(fields, 5)
 
 
-async def test_a_tenant_without_limits_is_not_found(keys: KeyStore) -> None:
+async def test_a_tenant_without_settings_is_not_found(keys: KeyStore) -> None:
     await keys.create(KeyDraft(name="x", tenant="plain"))
     for attempt in (keys.tenants.get("plain"), keys.delete_tenant("plain")):
         with pytest.raises(NotFound) as refusal:
@@ -111,3 +111,17 @@ async def test_limits_of_a_newer_version_close_the_tenants_keys_and_are_not_over
         kept = await connection.scalar(select(tenants.c.limits).where(tenants.c.name == name))
     assert kept == stored
     await keys.delete_tenant(name)
+
+
+async def test_what_a_newer_version_lets_a_tenant_do_without_an_audit_log_is_not_guessed(
+    keys: KeyStore, engine: AsyncEngine
+) -> None:
+    await keys.update_tenant("newest", {"audit_on_failure": "open_metadata"})
+    issued = await keys.create(KeyDraft(name="x", tenant="newest"))
+    newer = update(tenants).where(tenants.c.name == "newest").values(audit_on_failure="open_all")
+    async with engine.begin() as connection:
+        await connection.execute(newer)
+    for attempt in (keys.authenticate(issued.secret), keys.tenants.get("newest")):
+        with pytest.raises(InternalError, match="tenant newest"):
+            await attempt
+    await keys.delete_tenant("newest")

@@ -3,7 +3,16 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from bench.figures import Beside, Figures, Limits, Row, as_json, as_table, percentile_ms
+from bench.figures import (
+    Beside,
+    Figures,
+    Limits,
+    Row,
+    Texts,
+    as_json,
+    as_table,
+    percentile_ms,
+)
 
 ROW = Row(
     scenario="unary",
@@ -15,6 +24,7 @@ ROW = Row(
     gateway_per_second=2000.0,
     added_p50_ms=0.3,
     added_p99_ms=1.0,
+    texts=Texts(share=0.2, without_us=250.0),
 )
 LIMITS = Limits(
     added_us=81.6,
@@ -44,9 +54,20 @@ def test_a_stream_is_told_by_the_event_too() -> None:
     assert told.split() == ["of", "which", "per", "event", "0.1", "3.0"]
 
 
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.2, "+20% <= +25% ok"), (0.26, "+26% <= +25% MISSED")]
+)
+def test_what_texts_on_record_add_is_a_share_of_the_same_without_them(
+    share: float, told: str
+) -> None:
+    row = replace(ROW, texts=Texts(share=share, without_us=250.0))
+    line = as_table(Figures("nginx", True, rows=[row])).splitlines()[4]
+    assert line.split() == ["with", "texts", "on", "record", "300", *told.split()]
+
+
 def limits_line(limits: Limits) -> list[str]:
     row = replace(ROW, limits=limits)
-    return as_table(Figures("nginx", True, rows=[row])).splitlines()[4].split()
+    return as_table(Figures("nginx", True, rows=[row])).splitlines()[5].split()
 
 
 def test_what_limits_add_stands_below_the_same_without_them() -> None:

@@ -54,6 +54,20 @@ async def test_every_answer_is_counted_and_checked(scenario: str, generator: Loa
             assert result.faults == []
 
 
+async def test_no_text_is_asked_twice(generator: LoadGenerator) -> None:
+    asked: list[bytes] = []
+
+    class Noting(Worker):
+        def data_received(self, data: bytes) -> None:
+            asked.append(data)
+            super().data_received(data)
+
+    async with serving(Noting) as port:
+        for _ in range(2):
+            assert (await apply(generator, port, "unary")).faults == []
+    assert len(set(asked)) == len(asked) == 40
+
+
 async def test_an_answer_that_breaks_off_is_a_fault(generator: LoadGenerator) -> None:
     async with serving(Hanging) as port:
         result = await apply(generator, port, "unary")

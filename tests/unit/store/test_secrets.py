@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.store.secrets import digest_of, is_well_formed, mint_key_id, mint_secret, scrub
+from app.store.secrets import (
+    digest_of,
+    is_well_formed,
+    mint_key_id,
+    mint_secret,
+    scrub,
+    scrub_bytes,
+)
 
 PEPPER = b"pepper"
 
@@ -65,3 +72,4 @@ def test_a_secret_in_the_wrong_field_is_not_written_down() -> None:
     secret = mint_secret(b"pepper").secret
     assert scrub(f"model {secret}!") == "model sk-qw-***!"
     assert scrub("qwythos") == "qwythos"
+    assert scrub_bytes(f"é {secret}!".encode()) == "é sk-qw-***!".encode()

@@ -82,6 +82,12 @@ CONTRACT = {
     "gateway_audit_records": [],
     "gateway_audit_records_refused": [],
     "gateway_audit_records_set_aside": [],
+    "gateway_audit_chain_breaks": [],
+    "gateway_audit_open_metadata": [],
+    "gateway_audit_redaction_failed": [],
+    "gateway_audit_checkpoints": ["place"],
+    "gateway_audit_checkpoint_failures": ["place"],
+    "gateway_audit_checkpoint_age_seconds": [],
     "gateway_audit_backlog_records": [],
     "gateway_audit_backlog_bytes": [],
     "gateway_audit_oldest_unshipped_seconds": [],
@@ -145,6 +151,12 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.audit_written(2)
     metrics.audit_refused()
     metrics.audit_set_aside(1)
+    metrics.audit_chain_broken()
+    metrics.audit_open_metadata()
+    metrics.audit_redaction_failed()
+    metrics.audit_checkpointed("file")
+    metrics.audit_checkpoint_failed("s3")
+    metrics.audit_checkpoint_age(12.0)
     metrics.audit_backlog(4, in_bytes=900, oldest_seconds=2.5)
 
 

@@ -1,5 +1,6 @@
 """What a gateway says of itself, and what it has written down."""
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
@@ -66,3 +67,8 @@ async def charged(engine: AsyncEngine) -> int:
     async with engine.connect() as connection:
         total: Any = await connection.scalar(select(func.sum(audit_records.c.charged_tokens)))
         return int(total or 0)
+
+
+def spools(root: Path) -> list[str]:
+    """The directories of processes below the audit directory; its checkpoints stand beside them."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir())

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.audit.spool import start
+from app.audit import start
 from app.audit.spool.disk import RealDisk, SegmentFile
 from app.cli import main
 
@@ -50,5 +50,5 @@ class _HoldingFile:
 
 if __name__ == "__main__":
     moment, file, *arguments = sys.argv[1:]
-    start.RealDisk = lambda: HoldingDisk(moment, Path(file))  # type: ignore[assignment,misc]  # made so once
+    start.RealDisk = lambda: HoldingDisk(moment, Path(file))  # type: ignore[assignment,attr-defined]  # made so once
     main(arguments)

@@ -39,7 +39,10 @@ class Forked:
         os.kill(self.pid, signal.SIGKILL)
         await eventually(lambda: not is_there(self.pid), WITHIN_SECONDS, "it is gone")
 
-    async def ready(self) -> bool | None:
+    async def until_ready(self) -> None:
+        await eventually_found(self._ready, WITHIN_SECONDS, "it is ready")
+
+    async def _ready(self) -> bool | None:
         assert is_there(self.pid), "it ended instead of being ready"
         with suppress(aiohttp.ClientError):
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as response:
@@ -52,17 +55,15 @@ class Nursery:
     process: asyncio.subprocess.Process
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # one at a time
 
-    async def serve(self, port: int, **settings: object) -> Forked:
-        """Returns once it is ready."""
+    async def start(self, port: int, **settings: object) -> Forked:
+        """Returns at once: it is not ready yet."""
         given = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         async with self.asking:
             self.process.stdin.write(orjson.dumps(given | {"GATEWAY_PORT": str(port)}) + b"\n")
             pid = int(await self.process.stdout.readline())
-        forked = Forked(pid, f"http://127.0.0.1:{port}")
-        await eventually_found(forked.ready, WITHIN_SECONDS, "it is ready")
-        return forked
+        return Forked(pid, f"http://127.0.0.1:{port}")
 
 
 @asynccontextmanager
@@ -100,9 +101,8 @@ def warm() -> None:
 
 def serve(environment: dict[str, str]) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what it says is shown where the test fails
     os.environ.update(environment)
     main(["serve"])
     raise AssertionError("it exits by itself")

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from app.audit.checkpoints.signing import derived_signing_keys
 from app.audit.spool import shipper
 from app.store.database import create_engine
 from app.store.keys import KeyStore
@@ -17,13 +19,16 @@ from tests.integration.audit.promises.asking import (
     ends,
     readiness,
 )
+from tests.integration.audit.promises.whole_log import read_log
+from tests.integration.audit.replica import verified
 from tests.support.answers import Answer
 from tests.support.conditions import eventually_found
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import PEPPER, Json, RunningGateway, running_gateway
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.scripted_worker import ScriptedWorker
 
 USED = 50 + 30
+SPARE = 400  # more than a prompt with its history is taken for
 REQUESTS = 60  # of one load
 LOADS = 4  # before the outage, over its beginning, within it, and over its end
 AT_ONCE = 6
@@ -45,7 +50,7 @@ async def migrated(server: PostgresServer) -> str:
 
 @pytest.fixture
 async def gateway(
-    migrated: str, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+    migrated: str, worker: ScriptedWorker, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RunningGateway]:
     """Whose keys stay known for longer than the outage lasts, and which looks soon after it."""
     known = partial(KeyStore, cache_seconds=600, cache_entries=100)
@@ -55,22 +60,27 @@ async def gateway(
 
     monkeypatch.setattr("app.main.KeyStore", keep)
     monkeypatch.setattr(shipper, "MAX_RETRY_SECONDS", 0.1)
-    async with running_gateway(migrated, [worker]) as gateway:
+    async with running_gateway(
+        migrated, [worker], audit_directory=root, audit_checkpoint_seconds=0.2
+    ) as gateway:
         yield gateway
 
 
 async def test_an_outage_is_noticed_by_nobody_and_nothing_is_lost_or_counted_twice(
-    gateway: RunningGateway, server: PostgresServer, worker: ScriptedWorker
+    gateway: RunningGateway, server: PostgresServer, worker: ScriptedWorker, root: Path
 ) -> None:
     worker.answers(Answer(prompt_tokens=50, completion_tokens=30))
-    key = await gateway.issue_key(tokens_per_day=LOADS * REQUESTS * USED)
-    answered: list[str] = []
+    key = await gateway.issue_key(tokens_per_day=LOADS * REQUESTS * USED + SPARE)
+    answered: dict[str, list[Json]] = {}  # by request id, what was asked
 
     async def client() -> None:
-        for _ in range(REQUESTS // AT_ONCE):
-            response = await gateway.chat(key=key, max_tokens=30, stream=True)
+        asked: list[Json] = []
+        for number in range(REQUESTS // AT_ONCE):
+            asked = [*asked, {"role": "user", "content": f"Question {number} of {id(asked)}?"}]
+            response = await gateway.chat(key=key, max_tokens=30, stream=True, messages=asked)
             assert response.stream.finish_reasons == ["stop"]
-            answered.append(response.request_id)
+            answered[response.request_id] = asked
+            asked = [*asked, {"role": "assistant", "content": response.stream.text()}]
 
     async def load() -> None:
         await asyncio.gather(*(client() for _ in range(AT_ONCE)))
@@ -93,8 +103,13 @@ async def test_an_outage_is_noticed_by_nobody_and_nothing_is_lost_or_counted_twi
 
     await gateway.engine.dispose()  # its connections died with the server
     assert await eventually_found(shipped, WITHIN_SECONDS, "all records have come")
-    assert (await ends(gateway.engine)).keys() == set(answered)
+    logged = await read_log(gateway.engine)
+    assert logged.keys() == answered.keys()
+    for request_id, asked in answered.items():
+        assert (logged[request_id].asked, logged[request_id].answer) == (asked, "Hello there.")
+    keys = derived_signing_keys(PEPPER.encode()).public_keys
+    assert (await verified(gateway.engine, root, keys=keys)).findings.in_order() == []
     assert await charged(gateway.engine) == len(answered) * USED
-    assert (await gateway.chat(key=key)).status == 429
+    assert (await gateway.chat(key=key, max_tokens=SPARE)).status == 429
     async with running_gateway(server.url, [worker]) as another:
-        assert (await another.chat(key=key, max_tokens=30)).status == 429
+        assert (await another.chat(key=key, max_tokens=SPARE)).status == 429

@@ -77,10 +77,10 @@ async def test_while_the_disk_hangs_nothing_new_waits_for_it(
     gateway = await start_gateway(worker, audit_write_seconds=0.2)
     with disk.hold_syncs():
         check_refused(await gateway.chat())
-        waiting = gateway.app.state.gateway.audit._writer.waiting_bytes
+        waiting = gateway.app.state.gateway.audit.spool._writer.waiting_bytes
         for _ in range(10):
             check_refused(await gateway.chat())
-        assert gateway.app.state.gateway.audit._writer.waiting_bytes == waiting
+        assert gateway.app.state.gateway.audit.spool._writer.waiting_bytes == waiting
 
 
 @pytest.mark.usefixtures("small_segments")

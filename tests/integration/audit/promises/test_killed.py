@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.audit.checkpoints.checkpoint import parse_checkpoint
 from app.store.api_key import KeyDraft
 from app.store.keys import KeyStore
-from tests.integration.audit.promises.asking import COMPLETED, CRASHED, WITHIN_SECONDS, ends
+from tests.integration.audit.promises.asking import (
+    COMPLETED,
+    CRASHED,
+    WITHIN_SECONDS,
+    ends,
+    spools,
+)
 from tests.integration.cli.test_serve import children, status_of
 from tests.support.answers import Answer, Break, End
 from tests.support.conditions import eventually, eventually_found
@@ -41,16 +48,19 @@ def id_of(request: ReceivedRequest) -> str:
     return request_id
 
 
-def directories(root: Path) -> list[str]:
-    return [path.name for path in root.iterdir()]
-
-
 async def taken_over(root: Path, by: RunningGateway) -> None:
     """Returns once nothing is left but what the one that runs has."""
     await eventually(
-        lambda: len(directories(root)) == 1, WITHIN_SECONDS, "what was left is shipped and removed"
+        lambda: len(spools(root)) == 1, WITHIN_SECONDS, "what was left is shipped and removed"
     )
     assert by.app.state.gateway.audit.accepting
+
+
+def closed_chains(root: Path) -> set[str]:
+    """Their writers, as the second place says."""
+    lines = (root / "checkpoints.jsonl").read_bytes().splitlines()
+    checkpoints = [parse_checkpoint(line) for line in lines]
+    return {each.writer for each in checkpoints if each.closed}
 
 
 async def ask(client: RawClient, key: str, *, stream: bool = True) -> None:
@@ -150,6 +160,11 @@ async def test_each_request_of_a_killed_process_has_one_end(
         if not other_first:
             other = await start_gateway(worker, audit_directory=root)
         await taken_over(root, other)
+        # In the second place, too: or all since its last checkpoint there could be cut off unseen.
+        await eventually(
+            lambda: bool(closed_chains(root)), WITHIN_SECONDS, "its chain is closed there"
+        )
+        assert closed_chains(root).isdisjoint(spools(root))
     found = await ends(engine)
     assert found == {
         head.headers["x-request-id"]: COMPLETED,
@@ -172,23 +187,23 @@ async def test_processes_have_a_spool_each_and_an_orderly_end_leaves_nothing(
                 await ask(client, key, stream=False)
                 assert (await client.head()).status == 200
             asked += 1
-        return directories(root)
+        return spools(root)
 
     async with serving(
         database_url, worker, "--processes", "2", audit_directory=root, audit_flush_seconds=60
     ) as served:
         before = await children(served)
-        spools = await served_by_all(served)
-        assert len(spools) == 2
+        found = await served_by_all(served)
+        assert len(found) == 2
         os.kill(before[0], signal.SIGKILL)  # idle, and nothing of it is in the database
 
         async def replaced() -> bool | None:
-            now = directories(root)
-            return (len(now) == 2 and now != spools) or None
+            now = spools(root)
+            return (len(now) == 2 and now != found) or None
 
         await eventually_found(replaced, WITHIN_SECONDS, "its spool is gone, another one is there")
         await served_by_all(served)
         served.terminate()
         assert await served.exit_code() == 0
-    assert directories(root) == []
+    assert spools(root) == []
     assert list((await ends(engine)).values()) == [COMPLETED] * asked

@@ -1,7 +1,8 @@
 """A gateway's spool and its shipper, without the gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,22 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.audit.content.nodes import ROOT, TenantAddresses, message_payload
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
 from app.audit.spool.directory import OwnDirectory, open_own
 from app.audit.spool.disk import Disk, RealDisk
-from app.audit.spool.frames import FrameKind, encode
+from app.audit.spool.frames import Frame, FrameKind
 from app.audit.spool.payloads import encode_intent, encode_outcome
 from app.audit.spool.shipper import Shipper
 from app.audit.spool.writer import SpoolWriter
 from app.telemetry.metrics import Metrics
+from tests.integration.audit.logged import NOW
 
 SEGMENT_BYTES = 64 * 1024
 FLUSH_SECONDS = 0.005
 DEADLINE_SECONDS = 20.0
-NOW = 1_700_000_100.0  # shortly after the records were received
+POISON = "poison"  # an error_code that the database of these tests refuses
+ADDRESSES = TenantAddresses(b"pepper")
 
 Record = AuditIntent | AuditOutcome
 
@@ -62,7 +66,11 @@ class Spooling:
 
     async def append(self, *records: Record) -> None:
         """All at once; durable on return."""
-        await asyncio.gather(*(self.writer.append(frame_of(record)) for record in records))
+        await self.append_frames(*map(frame_of, records))
+
+    async def append_frames(self, *frames: Frame) -> None:
+        """Each by itself."""
+        await asyncio.gather(*(self.writer.append([frame]) for frame in frames))
 
     async def die(self) -> None:
         """As far as anybody below the same root can tell."""
@@ -82,12 +90,20 @@ async def spooling(
     disk: Disk | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     ship: bool = True,
+    recorded_at: float = NOW,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Spooling]:
     """`ship`: the shipper runs until the block ends. The rest stays as it is for whoever comes."""
     own = open_own(root)
     disk = RealDisk() if disk is None else disk
     registry = CollectorRegistry()
-    writer = SpoolWriter(own.path, disk, segment_bytes=segment_bytes)
+    writer = SpoolWriter(
+        own.path,
+        disk,
+        writer=own.writer,
+        segment_bytes=segment_bytes,
+        now=lambda: recorded_at,
+    )
     shipper = Shipper(
         engine,
         own,
@@ -95,6 +111,8 @@ async def spooling(
         disk,
         flush_seconds=FLUSH_SECONDS,
         metrics=Metrics(registry),
+        answer_of=no_answer,
+        clock=clock,
         now=lambda: NOW,
     )
     process = Spooling(own, writer, shipper, registry)
@@ -112,10 +130,19 @@ async def spooling(
         await process.die()
 
 
-def frame_of(record: Record) -> bytes:
+def no_answer(tenant: str, parent: bytes, body: bytes) -> tuple[bytes, bytes]:
+    raise AssertionError("no chunk is recorded here")
+
+
+def frame_of(record: Record) -> Frame:
     if isinstance(record, AuditIntent):
-        return encode(FrameKind.INTENT, encode_intent(record))
-    return encode(FrameKind.OUTCOME, encode_outcome(record))
+        return Frame(FrameKind.INTENT, encode_intent(record))
+    return Frame(FrameKind.OUTCOME, encode_outcome(record))
+
+
+def message(body: bytes, tenant: str = "acme") -> Frame:
+    """The first of a conversation."""
+    return Frame(FrameKind.MESSAGE, message_payload(ADDRESSES.node(tenant, ROOT, body), tenant))
 
 
 def intent(request_id: str, received_at: float = NOW) -> AuditIntent:
@@ -126,15 +153,14 @@ def outcome(request_id: str) -> AuditOutcome:
     return AuditOutcome(request_id, Outcome.COMPLETED, 200)
 
 
-def requests(count: int) -> list[Record]:
+def requests(count: int, name: str = "req") -> list[Record]:
     """Of each its intent and its outcome."""
-    ids = [f"req_{number:05}" for number in range(count)]
+    ids = [f"{name}_{number:05}" for number in range(count)]
     return [record for each in ids for record in (intent(each), outcome(each))]
 
 
 def poison(request_id: str) -> AuditOutcome:
-    """An outcome that no column can hold."""
-    return AuditOutcome(request_id, Outcome.COMPLETED, status=2**40)
+    return AuditOutcome(request_id, Outcome.COMPLETED, 200, error_code=POISON)
 
 
 async def query(engine: AsyncEngine, statement: str) -> list[tuple[object, ...]]:
@@ -147,7 +173,12 @@ async def outcomes(engine: AsyncEngine) -> dict[object, object]:
 
 
 async def times_written(engine: AsyncEngine) -> dict[object, object]:
-    """How many committed statements have written each row."""
+    """How often the database was given an event of each request: the one that it was given most."""
     return dict(
-        await query(engine, "SELECT request_id, count(*) FROM row_writes GROUP BY request_id")  # type: ignore[arg-type]  # pairs
+        await query(
+            engine,
+            "SELECT request_id, max(times) FROM "
+            "(SELECT request_id, count(*) AS times FROM row_writes GROUP BY request_id, kind) AS n "
+            "GROUP BY request_id",
+        )  # type: ignore[arg-type]  # pairs
     )

@@ -12,11 +12,10 @@ from structlog.testing import capture_logs
 
 from app.audit.spool import shipper
 from app.store.database import create_engine
-from app.store.tables import metadata
-from tests.integration.audit.logged import INTENT, OUTCOME, WHOLE, eventually, rows
+from app.store.migrate import upgrade
+from tests.integration.audit.logged import INTENT, NOW, OUTCOME, WHOLE, eventually, rows
 from tests.integration.audit.spool.conftest import forget_rows, watch_rows
 from tests.integration.audit.spool.spooling import (
-    NOW,
     frame_of,
     intent,
     outcomes,
@@ -42,8 +41,7 @@ async def away_engine(
     """On a server that is to be stopped."""
     monkeypatch.setattr(shipper, "MAX_RETRY_SECONDS", 0.1)
     engine = create_engine(server.url, connections=1)
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+    await upgrade(engine)
     await watch_rows(engine)
     yield engine
     with suppress(OSError):
@@ -61,10 +59,10 @@ async def test_an_outage_costs_nothing_but_spool(
 
             await process.append(OUTCOME)
             await eventually(lambda: bool(logs))
-            waiting = [*requests(300), intent("req_last", received_at=NOW - 90)]
+            waiting = [*requests(300), intent("req_last")]
             await process.append(*waiting)
             await eventually(lambda: process.figures[0] == 1 + len(waiting))
-            size = sum(len(frame_of(record)) for record in (OUTCOME, *waiting))
+            size = sum(frame_of(record).size_bytes for record in (OUTCOME, *waiting))
             assert process.figures[1] == size
             assert process.writer.accepting
             assert len(process.segments) > size // 4096
@@ -86,9 +84,9 @@ async def test_an_outage_costs_nothing_but_spool(
 async def test_the_oldest_record_that_waits_has_an_age(
     root: Path, server: PostgresServer, away_engine: AsyncEngine
 ) -> None:
-    async with spooling(root, away_engine) as process:
+    async with spooling(root, away_engine, recorded_at=NOW - 90) as process:
         await asyncio.to_thread(server.stop)
-        await process.append(intent("req_old", received_at=NOW - 90), intent("req_new"))
+        await process.append(intent("req_old"), intent("req_new"))
         await eventually(lambda: process.figures[2] == 90)
         await asyncio.to_thread(server.start)
         await eventually(lambda: process.figures == (0, 0, 0))

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from app.audit.spool import shipper
-from app.audit.spool.frames import FrameKind, encode
+from app.audit.spool.frames import Frame, FrameKind
 from app.audit.spool.segments import segment_path
 from app.audit.spool.set_aside import SET_ASIDE_NAME
 from app.store.database import create_engine
-from tests.integration.audit.logged import eventually
+from tests.integration.audit.logged import NOW, eventually
 from tests.integration.audit.spool.spooling import (
+    POISON,
     Record,
     intent,
     outcomes,
@@ -41,8 +42,9 @@ async def test_a_poison_row_is_set_aside_alone_and_soon(root: Path, engine: Asyn
         with capture_logs() as logs:
             await process.drain()
         (line,) = set_aside(process.own.path)
-    assert (line["request_id"], line["reason"]) == ("req_poison", "SQLSTATE 22003")
-    assert orjson.loads(line["payload"])["status"] == 2**40
+    assert (line["request_id"], line["reason"]) == ("req_poison", "SQLSTATE 23514")
+    assert orjson.loads(line["payload"])["error_code"] == POISON
+    assert line["at"] == NOW * 1e6
     found = await outcomes(engine)
     assert len(found) == 999
     assert found["req_poison"] is None  # its intent is there
@@ -68,21 +70,15 @@ async def test_many_poison_rows_hold_up_nothing(root: Path, engine: AsyncEngine)
 
 @pytest.mark.parametrize(
     ("kind", "payload"),
-    [
-        (FrameKind.OUTCOME, b"no JSON"),
-        (FrameKind.INTENT, b'{"request_id": "req_x"}'),
-        (FrameKind.INTENT, b'{"request_id": "req_x", "received_at": "now", "route": "/"}'),
-        (FrameKind.INTENT, b"\xff\x00"),
-        (200, b"{}"),
-    ],
-    ids=["no JSON", "fields missing", "no time", "no text", "of a newer version"],
+    [(FrameKind.MESSAGE, b"\x01\x00"), (FrameKind.MESSAGE, b"\x09" * 200), (200, b"{}")],
+    ids=["a message cut short", "a message of a newer version", "of a newer version"],
 )
 async def test_a_frame_that_cannot_be_read_is_set_aside_as_it_is(
     root: Path, engine: AsyncEngine, kind: int, payload: bytes
 ) -> None:
     async with spooling(root, engine) as process:
         await process.append(intent("req_a"))
-        await process.writer.append(encode(kind, payload))
+        await process.append_frames(Frame(kind, payload))
         await process.append(intent("req_b"))
         await eventually(lambda: process.written == 2)
         (line,) = set_aside(process.own.path)

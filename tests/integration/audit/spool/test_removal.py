@@ -1,6 +1,7 @@
 """Which segments stay: those that are not shipped, and those that a recovery would need."""
 
 import errno
+import time
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -8,9 +9,8 @@ from structlog.testing import capture_logs
 
 from app.audit.spool.backlog import MAX_OPEN_SECONDS
 from app.audit.spool.disk import RealDisk
-from tests.integration.audit.logged import eventually, rows
+from tests.integration.audit.logged import NOW, eventually, rows
 from tests.integration.audit.spool.spooling import (
-    NOW,
     intent,
     outcome,
     outcomes,
@@ -64,18 +64,36 @@ async def test_no_request_is_ended_twice_whenever_its_process_dies(
     assert set(found.values()) == {"completed"}
 
 
-async def test_an_intent_older_than_any_request_keeps_nothing(
+async def test_an_intent_that_was_read_before_any_request_began_keeps_nothing(
     root: Path, engine: AsyncEngine
 ) -> None:
-    async with spooling(root, engine, segment_bytes=SEGMENT_BYTES) as process:
+    passed = 0.0
+    async with spooling(
+        root, engine, segment_bytes=SEGMENT_BYTES, clock=lambda: time.monotonic() + passed
+    ) as process:
         with capture_logs() as logs:
-            await process.append(intent("req_lost", received_at=NOW - MAX_OPEN_SECONDS))
+            await process.append(intent("req_lost"))
             await process.append(*requests(30))
             await eventually(lambda: process.written == 61)
+            assert len(process.segments) > 5
+            passed = MAX_OPEN_SECONDS
+            await process.append(*requests(1, "later"))
             await eventually(lambda: len(process.segments) <= 2)
     assert [(line["event"], line["request_id"]) for line in logs] == [
         ("audit_intent_without_outcome", "req_lost")
     ]
+
+
+async def test_a_date_that_jumps_ends_no_request(root: Path, engine: AsyncEngine) -> None:
+    """Neither does a client's, which is where a request's date comes from."""
+    async with spooling(root, engine, segment_bytes=SEGMENT_BYTES) as process:
+        await process.append(intent("req_old", received_at=NOW - 10 * MAX_OPEN_SECONDS))
+        begun = process.segments[0]
+        await process.append(*requests(30))
+        await eventually(lambda: process.written == 61)
+        await process.append(*requests(1, "later"))
+        await eventually(lambda: process.written == 63)
+        assert process.segments[0] == begun
 
 
 async def test_a_disk_that_cannot_be_read_for_a_while_loses_nothing(

@@ -12,6 +12,8 @@ from app.audit.spool import shipper
 from app.audit.spool.backlog import MAX_BATCH_RECORDS
 from app.audit.spool.cursor import WriterGone
 from app.audit.spool.disk import RealDisk
+from app.audit.spool.frames import Frame, FrameKind
+from app.audit.spool.payloads import ChunkPayload, encode_chunk
 from app.audit.spool.shipment import Shipment
 from app.store.database import create_engine
 from app.telemetry.metrics import Metrics
@@ -116,6 +118,26 @@ async def test_a_request_that_runs_at_the_end_is_left_to_a_recovery(
     async with spooling(root, engine):
         await eventually(lambda: not process.own.path.exists())
     assert (await outcomes(engine))["req_running"] == "crashed"
+
+
+async def test_a_dead_spool_that_cannot_be_ended_stays_and_holds_up_nobody(
+    root: Path, engine: AsyncEngine
+) -> None:
+    said = ChunkPayload("req_spoilt", "acme", None, {"0": "a secret"})  # no_answer fails at it
+    async with spooling(root, engine, ship=False) as spoilt:
+        await spoilt.append(intent("req_spoilt"))
+        await spoilt.append_frames(Frame(FrameKind.CHUNK, encode_chunk(said)))
+    async with spooling(root, engine, ship=False) as dead:
+        await dead.append(intent("req_running"))
+    with capture_logs() as logs:
+        async with spooling(root, engine) as process:
+            await process.append(*requests(1))
+            await eventually(lambda: not dead.own.path.exists())
+            await eventually(lambda: process.written == 2 + 2)
+            assert spoilt.own.path.exists()
+    assert await outcomes(engine) == {"req_running": "crashed", "req_00000": "completed"}
+    (told,) = [line for line in logs if line["event"] == "audit_spool_not_recovered"]
+    assert "a secret" not in str(told)
 
 
 async def test_living_processes_leave_each_other_alone_and_share_the_dead(

@@ -5,26 +5,51 @@ import zlib
 
 import pytest
 
-from app.audit.spool.frames import MAX_PAYLOAD_BYTES, Frame, FrameKind, FrameReader, encode
+from app.audit.spool.frames import (
+    CHAINED,
+    MAX_PAYLOAD_BYTES,
+    SHIPPED,
+    Frame,
+    FrameKind,
+    FrameReader,
+    encode,
+)
 
-INTENT = encode(FrameKind.INTENT, b'{"a":1}')
-OUTCOME = encode(FrameKind.OUTCOME, b'{"b":2}')
+INTENT = encode(FrameKind.INTENT, b'{"a":1}', at=3)
+OUTCOME = encode(FrameKind.OUTCOME, b'{"b":2}', at=2**64 - 1)
 
 
-def test_a_frame_is_a_length_a_checksum_a_kind_and_a_payload() -> None:
-    checksum = zlib.crc32(b"\x02payload")
-    assert encode(FrameKind.OUTCOME, b"payload") == struct.pack("<IIB", 7, checksum, 2) + b"payload"
+def test_a_frame_is_a_length_a_checksum_a_kind_a_time_and_a_payload() -> None:
+    checksum = zlib.crc32(b"\x02" + struct.pack("<Q", 5) + b"payload")
+    frame = struct.pack("<IIBQ", 7, checksum, 2, 5) + b"payload"
+    assert encode(FrameKind.OUTCOME, b"payload", at=5) == frame
 
 
 def test_kinds_keep_their_numbers() -> None:
-    assert [(kind.name, kind.value) for kind in FrameKind] == [("INTENT", 1), ("OUTCOME", 2)]
+    assert {kind.name: kind.value for kind in FrameKind} == {
+        "INTENT": 1,
+        "OUTCOME": 2,
+        "MESSAGE": 3,
+        "BODY": 4,
+        "CHUNK": 5,
+        "CHECKPOINT": 6,
+        "REGISTRATION": 7,
+        "ERASURE": 8,
+        "RETENTION": 9,
+        "SEGMENT": 10,
+    }
+
+
+def test_events_are_chained_and_text_is_only_shipped() -> None:
+    assert {1, 2, 6, 7, 8, 9} == CHAINED
+    assert CHAINED | {3} == SHIPPED
 
 
 def test_reads_what_was_written() -> None:
     reader = FrameReader()
     assert reader.feed(INTENT + OUTCOME) == [
-        Frame(FrameKind.INTENT, b'{"a":1}'),
-        Frame(FrameKind.OUTCOME, b'{"b":2}'),
+        Frame(FrameKind.INTENT, b'{"a":1}', 3),
+        Frame(FrameKind.OUTCOME, b'{"b":2}', 2**64 - 1),
     ]
     assert reader.consumed == len(INTENT + OUTCOME)
     assert not reader.damaged
@@ -36,9 +61,9 @@ def test_an_empty_payload_is_a_frame() -> None:
 
 def test_half_a_frame_is_waited_for() -> None:
     reader = FrameReader()
-    assert reader.feed(INTENT + OUTCOME[:-1]) == [Frame(FrameKind.INTENT, b'{"a":1}')]
+    assert reader.feed(INTENT + OUTCOME[:-1]) == [Frame(FrameKind.INTENT, b'{"a":1}', 3)]
     assert (reader.consumed, reader.damaged) == (len(INTENT), False)
-    assert reader.feed(OUTCOME[-1:]) == [Frame(FrameKind.OUTCOME, b'{"b":2}')]
+    assert reader.feed(OUTCOME[-1:]) == [Frame(FrameKind.OUTCOME, b'{"b":2}', 2**64 - 1)]
     assert reader.consumed == len(INTENT + OUTCOME)
 
 
@@ -69,30 +94,32 @@ def test_nothing_is_read_behind_damage() -> None:
     torn = encode(FrameKind.INTENT, b"x" * 100 + OUTCOME)
     reader = FrameReader()
     assert reader.feed(INTENT + torn[:4] + b"\xff" + torn[5:] + OUTCOME) == [
-        Frame(FrameKind.INTENT, b'{"a":1}')
+        Frame(FrameKind.INTENT, b'{"a":1}', 3)
     ]
     assert (reader.consumed, reader.damaged) == (len(INTENT), True)
     assert reader.feed(OUTCOME) == []
 
 
-def test_the_kind_is_under_the_checksum() -> None:
+@pytest.mark.parametrize("place", range(4, 17))
+def test_kind_and_time_are_under_the_checksum(place: int) -> None:
     reader = FrameReader()
-    assert reader.feed(INTENT[:8] + b"\x02" + INTENT[9:]) == []
+    changed = bytes((INTENT[place] ^ 1,))
+    assert reader.feed(INTENT[:place] + changed + INTENT[place + 1 :]) == []
     assert reader.damaged
 
 
 def test_a_length_that_cannot_be_is_damage_at_once() -> None:
     """Or a reader would gather what follows for nothing, to the end of the segment."""
     reader = FrameReader()
-    reader.feed(struct.pack("<IIB", MAX_PAYLOAD_BYTES + 1, 1, 1))
+    reader.feed(struct.pack("<IIBQ", MAX_PAYLOAD_BYTES + 1, 1, 1, 1))
     assert reader.damaged
 
 
 def test_a_newer_versions_kind_is_passed_on() -> None:
     reader = FrameReader()
-    assert reader.feed(encode(9, b"body") + INTENT) == [
-        Frame(9, b"body"),
-        Frame(FrameKind.INTENT, b'{"a":1}'),
+    assert reader.feed(encode(99, b"body") + INTENT) == [
+        Frame(99, b"body"),
+        Frame(FrameKind.INTENT, b'{"a":1}', 3),
     ]
 
 

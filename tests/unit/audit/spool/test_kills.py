@@ -17,17 +17,23 @@ import pytest
 
 from app.audit.spool.directory import abandoned, open_own
 from app.audit.spool.disk import Disk, RealDisk
+from app.audit.spool.frames import encode
 from app.audit.spool.recovery import Recovered, recover
 from app.audit.spool.writer import SpoolWriter
 from tests.support.forks import fork, kill, kill_myself, was_killed
 from tests.support.killing_disk import KillingDisk, Moment
 from tests.support.spool_life import (
+    CHUNK,
     CONCURRENT,
     INTENT,
     OUTCOME,
     REQUESTS_EACH,
     Told,
+    answer_of,
+    body_frame,
     check_recovered,
+    chunk_frame,
+    closing,
     intent_frame,
     live,
     outcome_frame,
@@ -44,7 +50,7 @@ SEGMENTS_BYTES = (SEGMENT_BYTES, 16 * 1024, 64 * 1024, 64 * 1024)
 async def live_and_die(root: Path, disk: Disk, seed: int, pipe: int) -> None:
     own = open_own(root)
     segment_bytes = random.Random(seed).choice(SEGMENTS_BYTES)
-    writer = SpoolWriter(own.path, disk, segment_bytes=segment_bytes)
+    writer = SpoolWriter(own.path, disk, writer=own.writer, segment_bytes=segment_bytes)
     await live(writer, seed, lambda *words: os.write(pipe, f"{' '.join(words)}\n".encode()))
     kill_myself()
 
@@ -86,7 +92,7 @@ def recover_abandoned(root: Path, disk: Disk) -> Recovered:
     assert len(directories) <= 1
     recovered = Recovered()
     for directory in directories:
-        recovered = asyncio.run(recover(directory.path, disk))
+        recovered = asyncio.run(recover(directory.path, disk, answer_of=answer_of, closing=closing))
         directory.close()
     return recovered
 
@@ -128,9 +134,11 @@ def test_whatever_is_killed_when_what_was_acknowledged_is_there_and_has_one_end(
 IDS = [f"req_{number}" for number in range(20)]
 NEVER_ENDED = IDS[::3]
 TOLD = Told()
-TOLD.asked = TOLD.acknowledged = {(INTENT, request_id) for request_id in IDS} | {
-    (OUTCOME, request_id) for request_id in IDS if request_id not in NEVER_ENDED
-}
+TOLD.asked = TOLD.acknowledged = (
+    {(INTENT, request_id) for request_id in IDS}
+    | {(CHUNK, f"{request_id}:0") for request_id in IDS}
+    | {(OUTCOME, request_id) for request_id in IDS if request_id not in NEVER_ENDED}
+)
 
 
 @pytest.fixture
@@ -141,15 +149,18 @@ def left(tmp_path: Path) -> Path:
 
     async def live_and_tear() -> None:
         own = open_own(root)
-        writer = SpoolWriter(own.path, RealDisk(), segment_bytes=SEGMENT_BYTES)
+        writer = SpoolWriter(own.path, RealDisk(), writer=own.writer, segment_bytes=SEGMENT_BYTES)
         for request_id in IDS:
-            await writer.append(intent_frame(request_id))
+            await writer.append([intent_frame(request_id), body_frame(request_id)])
+            await writer.append([chunk_frame(request_id, 0)])
             if request_id not in NEVER_ENDED:
-                await writer.append(outcome_frame(request_id), essential=True)
+                await writer.append([outcome_frame(request_id)], essential=True)
         last = sorted(own.path.glob("*.spool"))[-1]
         number = int(last.stem)
         torn = last.with_name(f"{number + 1:08}.spool")
-        torn.write_bytes(intent_frame("req_torn")[:-7].ljust(SEGMENT_BYTES, b"\0"))
+        intent = intent_frame("req_torn")
+        whole = encode(intent.kind, intent.payload)
+        torn.write_bytes(whole[:-7].ljust(SEGMENT_BYTES, b"\0"))
         last.with_name(f"{number + 2:08}.spool").write_bytes(bytes(SEGMENT_BYTES))
         kill_myself()
 

@@ -12,12 +12,19 @@ from app.audit.spool.recovery import recover
 from app.audit.spool.writer import SpoolWriter
 from tests.support.killing_disk import KillingDisk, Moment
 from tests.support.memory_disk import MemoryDisk
-from tests.support.spool_life import Told, check_recovered, live
+from tests.support.spool_life import (
+    WRITER,
+    Told,
+    answer_of,
+    check_recovered,
+    closing,
+    live,
+)
 from tests.support.spooled import read_records
 
 SEED = 7
 RUNS = 150
-DIRECTORY = Path("/spool")
+DIRECTORY = Path("/audit") / WRITER
 
 
 class End:
@@ -55,21 +62,21 @@ async def test_whatever_ends_it_when_what_was_acknowledged_stays_and_has_one_end
     for _ in range(RUNS):
         telling = Told()
         end = End(MemoryDisk(), chance, telling, operations=60)
-        writer = SpoolWriter(DIRECTORY, end.deadly, segment_bytes=8 * 1024)
+        writer = SpoolWriter(DIRECTORY, end.deadly, writer=WRITER, segment_bytes=8 * 1024)
         await live(writer, chance.getrandbits(40), telling.hear)
         await writer.close()
         disk, told = end.disk, end.told
         ended += end.came
         for _ in range(chance.randrange(4)):
             end = End(disk, chance, told, operations=20)
-            await recover(DIRECTORY, end.deadly)
+            await recover(DIRECTORY, end.deadly, answer_of=answer_of, closing=closing)
             disk = end.disk
             ended += end.came
-        await recover(DIRECTORY, disk)
+        await recover(DIRECTORY, disk, answer_of=answer_of, closing=closing)
         check_recovered(read_records(DIRECTORY, disk), told)
         # What recovery has read as written, a shipper has taken for true.
         disk = disk.fail_power(chance)
         check_recovered(read_records(DIRECTORY, disk), told)
-        await recover(DIRECTORY, disk)
+        await recover(DIRECTORY, disk, answer_of=answer_of, closing=closing)
         check_recovered(read_records(DIRECTORY, disk), told)
     assert ended > RUNS

@@ -3,26 +3,37 @@
 import asyncio
 import errno
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from app.audit.chain import ChainHead
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
-from app.audit.spool.disk import RealDisk, SegmentFile
+from app.audit.spool.disk import Disk, RealDisk, SegmentFile
 from app.audit.spool.frames import FrameKind, encode
 from app.audit.spool.payloads import encode_intent, encode_outcome
 from app.audit.spool.recovery import Recovered, crashed_outcome, recover
+from app.audit.spool.segment_start import SegmentStart, encode_segment_start
 from app.audit.spool.segments import Position, segment_path
 from app.audit.spool.writer import SpoolUnavailable
 from tests.support.faulty_disk import FaultyDisk, Operation
+from tests.support.spool_life import answer_of
 from tests.support.spooled import read_records, read_segments
 
 SIZE_BYTES = 64 * 1024
 
 
 def intent(request_id: str) -> bytes:
-    return encode(FrameKind.INTENT, encode_intent(AuditIntent(request_id, 1.5, "/v1/x")))
+    return encode(FrameKind.INTENT, encode_intent(begun(request_id)))
+
+
+def begun(request_id: str) -> AuditIntent:
+    return AuditIntent(request_id, 1.5, "/v1/x", "key_1", "acme", "qwythos")
+
+
+def start(after: Position) -> bytes:
+    return encode(FrameKind.SEGMENT, encode_segment_start(SegmentStart("ab" * 16, after)))
 
 
 def ended(request_id: str) -> AuditOutcome:
@@ -49,8 +60,11 @@ class Spool:
     def names(self) -> list[str]:
         return list(read_segments(self.directory))
 
-    async def recover(self) -> Recovered:
-        return await recover(self.directory, RealDisk())
+    def chain(self) -> ChainHead:
+        return read_records(self.directory).chain[-1]
+
+    async def recover(self, disk: Disk | None = None) -> Recovered:
+        return await recover(self.directory, disk or RealDisk(), answer_of=answer_of)
 
 
 @pytest.fixture
@@ -58,18 +72,32 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path)
 
 
+CRASHED = AuditOutcome(
+    "c",
+    Outcome.CRASHED,
+    500,
+    error_code="gateway_crashed",
+    received_at=1.5,
+    route="/v1/x",
+    key_id="key_1",
+    tenant="acme",
+    model="qwythos",
+)
+
+
 async def test_each_intent_without_an_outcome_gets_one(spool: Spool) -> None:
     spool.segment(1, intent("a"), intent("b"), outcome("a"), intent("c"))
     spool.segment(2, outcome("b"), intent("d"))
     before = read_segments(spool.directory)
     recovered = await spool.recover()
-    assert recovered == Recovered(records=6, crashed=["c", "d"])
+    assert recovered == Recovered(records=6, crashed=["c", "d"], chain=spool.chain())
+    assert recovered.chain.sequence == 8
     spooled = read_records(spool.directory)
     assert spooled.outcomes == {
         "a": [ended("a")],
         "b": [ended("b")],
-        "c": [AuditOutcome("c", Outcome.CRASHED, 500, error_code="gateway_crashed")],
-        "d": [AuditOutcome("d", Outcome.CRASHED, 500, error_code="gateway_crashed")],
+        "c": [CRASHED],
+        "d": [replace(CRASHED, request_id="d")],
     }
     after = read_segments(spool.directory)
     assert after.keys() - before.keys() == {"00000003.spool"}
@@ -80,7 +108,7 @@ async def test_it_is_done_once_however_often_it_is_asked_for(spool: Spool) -> No
     spool.segment(1, intent("a"))
     await spool.recover()
     before = read_segments(spool.directory)
-    assert await spool.recover() == Recovered(records=2)
+    assert await spool.recover() == Recovered(records=2, chain=spool.chain())
     assert read_segments(spool.directory) == before
 
 
@@ -89,7 +117,7 @@ async def test_a_spool_in_which_all_is_ended_is_left_as_it_is(spool: Spool) -> N
     assert spool.names() == []
     spool.segment(7, outcome("shipped before"), intent("a"), outcome("a"))
     before = read_segments(spool.directory)
-    assert await spool.recover() == Recovered(records=3)
+    assert await spool.recover() == Recovered(records=3, chain=spool.chain())
     assert read_segments(spool.directory) == before
 
 
@@ -97,7 +125,7 @@ async def test_other_files_are_no_segments(spool: Spool) -> None:
     spool.segment(1, intent("a"), outcome("a"))
     (spool.directory / "lock").touch()
     (spool.directory / "set-aside.jsonl").write_bytes(intent("b"))
-    assert await spool.recover() == Recovered(records=2)
+    assert await spool.recover() == Recovered(records=2, chain=spool.chain())
 
 
 @pytest.mark.parametrize(
@@ -132,11 +160,20 @@ async def test_good_frames_behind_a_bad_one_are_not_read(spool: Spool) -> None:
 
 
 async def test_what_was_written_again_after_a_failed_sync_has_one_end(spool: Spool) -> None:
-    spool.segment(1, intent("a"), intent("b"), outcome("b"))
-    spool.segment(2, intent("a"), intent("b"))  # it died before the outcome
+    kept = intent("a") + intent("b")
+    spool.segment(1, kept, outcome("b"))
+    spool.segment(2, start(Position(1, len(kept))), outcome("b"))
     recovered = await spool.recover()
     assert recovered.crashed == ["a"]
     assert spool.ends() == {"b": [Outcome.COMPLETED], "a": [Outcome.CRASHED]}
+
+
+async def test_a_segment_that_was_given_up_with_nothing_in_it_is_removed(spool: Spool) -> None:
+    spool.segment(1, intent("a"), outcome("a"))
+    spool.segment(2, intent("refused"))
+    spool.segment(3, start(Position(1, len(intent("a") + outcome("a")))), intent("b"))
+    assert (await spool.recover()).crashed == ["b"]
+    assert spool.names() == ["00000001.spool", "00000003.spool", "00000004.spool"]
 
 
 async def test_a_record_that_cannot_be_read_hides_no_other(spool: Spool) -> None:
@@ -149,7 +186,9 @@ async def test_a_record_that_cannot_be_read_hides_no_other(spool: Spool) -> None
         intent("a"),
     )
     recovered = await spool.recover()
-    assert recovered == Recovered(records=2, crashed=["only its id", "a"], unreadable=2)
+    assert recovered == Recovered(
+        records=2, crashed=["only its id", "a"], unreadable=2, chain=spool.chain()
+    )
     assert spool.names() == ["00000001.spool", "00000002.spool"]
 
 
@@ -162,8 +201,9 @@ async def test_an_outcome_that_only_a_newer_gateway_knows_is_an_end(spool: Spool
 async def test_an_id_that_no_client_could_send_is_ended_too(spool: Spool) -> None:
     spool.segment(1, intent("\0 \ud800 \U0001f600"))
     await spool.recover()
+    cleaned = "\ufffd \ufffd \U0001f600"
     assert read_records(spool.directory).outcomes == {
-        "\0 \ud800 \U0001f600": [crashed_outcome("\0 \ud800 \U0001f600")]
+        cleaned: [crashed_outcome(cleaned, begun(cleaned))]
     }
 
 
@@ -191,14 +231,14 @@ async def test_on_a_full_disk_the_room_of_the_reserve_is_used(spool: Spool) -> N
     spool.segment(1, intent("a"))
     spool.segment(2)
     disk = TightDisk(room_bytes=2 * SIZE_BYTES)
-    assert (await recover(spool.directory, disk)).crashed == ["a"]
+    assert (await spool.recover(disk)).crashed == ["a"]
     assert spool.ends() == {"a": [Outcome.CRASHED]}
 
 
 async def test_on_a_disk_without_room_it_fails_and_is_done_later(spool: Spool) -> None:
     spool.segment(1, intent("a"), intent("b"))
     with pytest.raises(SpoolUnavailable):
-        await recover(spool.directory, TightDisk(room_bytes=SIZE_BYTES))
+        await spool.recover(TightDisk(room_bytes=SIZE_BYTES))
     assert spool.ends() == {}
     assert (await spool.recover()).crashed == ["a", "b"]
     assert spool.ends() == {"a": [Outcome.CRASHED], "b": [Outcome.CRASHED]}
@@ -211,7 +251,7 @@ async def test_a_segment_that_fails_is_given_up_for_another(
     spool.segment(1, intent("a"), intent("b"))
     disk = FaultyDisk(RealDisk())
     disk.fail(operation, times=1)
-    assert (await recover(spool.directory, disk)).crashed == ["a", "b"]
+    assert (await spool.recover(disk)).crashed == ["a", "b"]
     assert spool.ends() == {"a": [Outcome.CRASHED], "b": [Outcome.CRASHED]}
     assert disk.misused == []
 
@@ -224,9 +264,9 @@ async def test_a_disk_that_cannot_be_written_is_tried_again_later(
     disk = FaultyDisk(RealDisk())
     disk.fail(operation)
     with pytest.raises(SpoolUnavailable):
-        await recover(spool.directory, disk)
+        await spool.recover(disk)
     disk.heal()
-    await recover(spool.directory, disk)
+    await spool.recover(disk)
     assert spool.ends() == {"a": [Outcome.CRASHED]}
 
 
@@ -243,7 +283,7 @@ async def test_what_cannot_be_read_or_made_durable_is_not_ended(
     disk = FaultyDisk(RealDisk())
     disk.fail(operation)
     with pytest.raises(OSError):
-        await recover(spool.directory, disk)
+        await spool.recover(disk)
     assert read_segments(spool.directory) == before
 
 
@@ -266,7 +306,7 @@ async def test_nothing_is_believed_that_a_loss_of_power_could_take_back(spool: S
     spool.segment(1, intent("a"), outcome("a"))
     spool.segment(2, intent("b"))
     disk = OrderedDisk()
-    await recover(spool.directory, disk)
+    await spool.recover(disk)
     for name in ("00000001.spool", "00000002.spool"):
         assert disk.done.index(("sync", name)) < disk.done.index(("read", name))
 
@@ -290,7 +330,7 @@ async def test_one_that_is_cancelled_does_nothing_after_it_has_ended(spool: Spoo
     spool.segment(2)
     before = read_segments(spool.directory)
     disk = HeldDisk()
-    recovering = asyncio.ensure_future(recover(spool.directory, disk))
+    recovering = asyncio.ensure_future(spool.recover(disk))
     await asyncio.to_thread(disk.reading.wait)
     recovering.cancel()
     for _ in range(3):
@@ -308,7 +348,7 @@ async def test_one_that_is_cancelled_while_it_writes_has_written_when_it_ends(
     spool.segment(1, intent("a"), intent("b"))
     disk = FaultyDisk(RealDisk())
     with disk.hold_syncs() as waiting:
-        recovering = asyncio.ensure_future(recover(spool.directory, disk))
+        recovering = asyncio.ensure_future(spool.recover(disk))
         await asyncio.to_thread(waiting.wait)
         recovering.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -7,18 +7,19 @@ from typing import Any
 import orjson
 import pytest
 
-from app.audit.spool.backlog import SpooledRecord
+from app.audit.chain import GENESIS
 from app.audit.spool.cursor import Found
 from app.audit.spool.disk import RealDisk
 from app.audit.spool.frames import FrameKind
 from app.audit.spool.segments import Position
 from app.audit.spool.set_aside import SET_ASIDE_NAME, SetAside
+from app.audit.spool.spooled_record import SpooledRecord
 from tests.support.faulty_disk import FaultyDisk, Operation
 
 
 def spooled(offset: int, payload: bytes = b"{}") -> SpooledRecord:
-    found = Found(FrameKind.OUTCOME, payload, Position(1, offset), Position(1, offset + 1))
-    return SpooledRecord(found, None, "unreadable")
+    found = Found(FrameKind.OUTCOME, payload, Position(1, offset), Position(1, offset + 1), at=7)
+    return SpooledRecord(found, GENESIS, GENESIS, problem="unreadable")
 
 
 def lines(directory: Path) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def test_a_record_is_kept_once_however_often_it_comes(tmp_path: Path) -> None:
     ]
 
 
-COMMON = {"writer": "w1", "segment": 1, "kind": 2, "request_id": None}
+COMMON = {"writer": "w1", "segment": 1, "kind": 2, "at": 7, "request_id": None}
 
 
 def test_a_line_that_a_crash_has_cut_is_written_again(tmp_path: Path) -> None:

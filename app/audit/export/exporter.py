@@ -1,0 +1,146 @@
+"""The log, or a part of it, out of Postgres and into a file that a stranger can verify.
+
+Of events that somebody else's requests are, in an export for one tenant or key, only the hash of
+the payload is written: the chain can be followed, and nothing of them be read.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import __version__
+from app.audit.export.formats import Sink
+from app.audit.export.messages import MessageExport
+from app.audit.export.query import ExportQuery
+from app.audit.export.records import (
+    End,
+    ExportedMessage,
+    Manifest,
+    PublishedCheckpoint,
+    Record,
+)
+from app.audit.log_reader import LogReader
+from app.audit.projection import columns_of
+from app.audit.spool.frames import FrameKind
+from app.audit.verify.evidence import RegisterRow, StoredEvent
+
+# Of nobody's requests, and what every verification needs.
+_FOR_ALL = frozenset({FrameKind.REGISTRATION, FrameKind.CHECKPOINT, FrameKind.RETENTION})
+
+_TENANT_OF_KEY = "SELECT tenant FROM audit_events WHERE kind = 2 AND key_id = $1 LIMIT 1"
+
+
+@dataclass(slots=True)
+class _Written:
+    """Counts what it hands on."""
+
+    sink: Sink
+    events: int = 0
+    messages: int = 0
+    register: int = 0
+    checkpoints: int = 0
+
+    def write(self, record: Record) -> None:
+        self.sink.write(record)
+        if isinstance(record, StoredEvent):
+            self.events += 1
+        elif isinstance(record, ExportedMessage):
+            self.messages += 1
+        elif isinstance(record, RegisterRow):
+            self.register += 1
+        elif isinstance(record, PublishedCheckpoint):
+            self.checkpoints += 1
+
+    @property
+    def end(self) -> End:
+        return End(self.events, self.messages, self.register, self.checkpoints)
+
+
+class Exporter:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        query: ExportQuery,
+        public_keys: Iterable[str],
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """`progress` is told of events and messages."""
+        self._reader = LogReader(engine, query.part)
+        self._query = query
+        self._tenant = query.tenant  # whose erasures are shown
+        self._public_keys = tuple(public_keys)
+        self._progress = progress
+
+    async def run(self, sink: Sink, published: Iterable[bytes] = ()) -> End:
+        """`published` are the checkpoints of the second place. Raises DatabaseUnavailable, and what
+        the sink raises."""
+        written = _Written(sink)
+        if self._tenant is None and self._query.key_id is not None:
+            self._tenant = await self._tenant_of(self._query.key_id)
+        # Before the chains, each of which is then at least as long as this says.
+        writers = await self._reader.writers()
+        written.write(await self._manifest())
+        for row in await self._reader.register():
+            written.write(row)
+        for payload in published:
+            written.write(PublishedCheckpoint(payload))
+        with MessageExport(self._reader, self._query, written.write, self._progress) as messages:
+            for writer in sorted(writers):
+                await self._export_chain(writer, written, messages)
+            await messages.finish()
+        sink.write(written.end)
+        return written.end
+
+    async def _tenant_of(self, key_id: str) -> str | None:
+        """None where the key was never used."""
+        rows = await self._reader.fetch(_TENANT_OF_KEY, key_id)
+        return rows[0]["tenant"] if rows else None
+
+    async def _manifest(self) -> Manifest:
+        query = self._query
+        return Manifest(
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__,
+            since=_text(query.part.since),
+            until=_text(query.part.until),
+            tenant=query.tenant,
+            key=query.key_id,
+            content=query.content,
+            public_keys=self._public_keys,
+            shipped=await self._reader.shipped(),
+        )
+
+    async def _export_chain(self, writer: str, written: _Written, messages: MessageExport) -> None:
+        last: StoredEvent | None = None
+        async for events in self._reader.events(writer):
+            shown = [self._shown(event) for event in events]
+            for event in shown:
+                written.write(event)
+            await messages.follow(shown)
+            self._progress(len(events))
+            last = events[-1]
+        if last is not None:
+            for event in await self._reader.behind(writer, last):
+                of_the_chain = event.kind in _FOR_ALL
+                written.write(event if of_the_chain else replace(event, payload=None))
+
+    def _shown(self, event: StoredEvent) -> StoredEvent:
+        query = self._query
+        if (query.tenant is None and query.key_id is None) or event.kind in _FOR_ALL:
+            return event
+        assert event.payload is not None  # noqa: S101 - the database has it
+        columns = columns_of(event.kind, event.payload)
+        if event.kind == FrameKind.ERASURE:  # a tenant's, not a key's
+            is_shown = columns["tenant"] == self._tenant
+        else:
+            is_shown = query.tenant in (None, columns["tenant"]) and query.key_id in (
+                None,
+                columns["key_id"],
+            )
+        return event if is_shown else replace(event, payload=None)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()

@@ -1,0 +1,67 @@
+"""What an export consists of, in the order in which it is written.
+
+First a manifest; then rows of the register and checkpoints of the second place; then the events by
+writer and number, and among or behind them the messages; last the end, with how many there are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from app.audit.chain import ChainHead
+from app.audit.content.nodes import StoredMessage
+from app.audit.verify.evidence import RegisterRow, StoredEvent
+
+FORMAT = 1
+
+
+class ExportUnreadable(ValueError):
+    """Not an export of a format that is known here, or not a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What was asked for, and what a verification needs. `since`, `until`, `tenant` and `key` are
+    None where they were no bound; `content`: the messages are there; `shipped` is how far each
+    chain was stored."""
+
+    made_at: str
+    version: str
+    since: str | None
+    until: str | None
+    tenant: str | None
+    key: str | None
+    content: bool
+    public_keys: tuple[str, ...]
+    shipped: Mapping[str, ChainHead] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """No event is left out; of some only the hashes may be there."""
+        return self.since is None and self.until is None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCheckpoint:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedMessage:
+    """`message` has its body as text, not compressed."""
+
+    stored_on: date
+    message: StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How many of each are before it."""
+
+    events: int
+    messages: int
+    register: int
+    checkpoints: int
+
+
+Record = Manifest | RegisterRow | PublishedCheckpoint | StoredEvent | ExportedMessage | End

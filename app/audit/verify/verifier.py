@@ -1,0 +1,291 @@
+"""A whole log, or a part of it: its chains, its register, its messages. Nothing here does I/O.
+
+Whoever has the evidence feeds it: chain by chain, each in order, then the messages, then `finish`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+from heapq import merge
+from typing import Any
+
+from app.audit.chain import ChainHead
+from app.audit.content.nodes import ADDRESS_BYTES, StoredMessage
+from app.audit.spool.frames import FrameKind
+from app.audit.verify.chain import MAX_UNCOVERED_SECONDS, ChainVerifier, Ended, Noted
+from app.audit.verify.coverage import Coverage
+from app.audit.verify.dropped import dropped_heads
+from app.audit.verify.evidence import Reference, RegisterRow, Statement
+from app.audit.verify.findings import Finding, Problem, Report
+from app.audit.verify.published import PublishedCheckpoints
+from app.audit.verify.register import check_register, statements_of
+
+# What was just written is at the second place before it is in the database; a shipper that is
+# farther behind has alarmed.
+SHIPPING_SECONDS = 300.0
+
+_Message = tuple[str, bytes]  # tenant and address
+
+
+class Verifier:
+    """`keys` are public keys in hexadecimal digits. `shipped` is how far the log itself says that
+    each chain was stored, and is to be read before the chains. `whole`: all there is of them is
+    fed, not a part.
+    """
+
+    def __init__(
+        self,
+        keys: Collection[str],
+        *,
+        register: Sequence[RegisterRow],
+        shipped: Mapping[str, ChainHead],
+        published: PublishedCheckpoints,
+        report: Report,
+        now: float,
+        whole: bool = True,
+    ) -> None:
+        """`now` in wall-clock seconds since the epoch."""
+        self.report = report
+        self._keys = frozenset(keys)
+        self._registered = {row.writer: row for row in register}
+        self._witnessed = statements_of(register)
+        self._shipped = shipped
+        self._published = published
+        self._now = now
+        self._whole = whole
+        self._ended: dict[str, Ended] = {}
+        self._signed_register: dict[int, bytes] = {}
+        self._unpublished: dict[str, int] = {}
+        self._dropped: dict[str, list[ChainHead]] = {}
+        self._dropped_before = date.min
+        self._erased: set[_Message] = set()
+        self._missing: dict[_Message, Reference] = {}
+        self._missing_parents: dict[_Message, bytes] = {}  # and of which message
+        self._tombstones: dict[_Message, date] = {}
+
+    @property
+    def known_writers(self) -> set[str]:
+        """Of whom there should be chains."""
+        return {*self._registered, *self._witnessed, *self._shipped, *self._published.writers}
+
+    def chain(self, writer: str) -> ChainVerifier:
+        """To be fed with all events of that writer, and then given to `chain_ended`."""
+        published = self._published.last(writer)
+        statements = self._statements(writer)
+        return ChainVerifier(writer, self._keys, statements, self.report, published=published)
+
+    def chain_ended(self, chain: ChainVerifier) -> None:
+        ended = chain.end(self._now)
+        self._signed_register |= chain.register
+        for noted in ended.noted:
+            if noted.event.sequence <= ended.covered:
+                self._believe(noted)
+            else:
+                self.report.notes.append(
+                    f"event {noted.event.sequence} of {ended.writer}, which says what was erased "
+                    "or dropped, is not signed yet, and not believed"
+                )
+        self._ended[ended.writer] = ended
+        lacking = chain.unpublished
+        if lacking is not None and self._now - lacking.at.timestamp() > SHIPPING_SECONDS:
+            self._unpublished[ended.writer] = lacking.sequence
+
+    def message(self, stored_on: date, message: StoredMessage) -> None:
+        """One row of the messages."""
+        self.report.messages += 1
+        if message.erased:
+            self._tombstones[message.tenant, message.address] = stored_on
+        elif not message.intact:
+            self._tell(
+                Problem.MESSAGE_CHANGED,
+                f"message {message.address.hex()} of tenant {message.tenant!r}, stored on "
+                f"{stored_on}: it is not what its address says",
+            )
+
+    def missing(self, reference: Reference) -> None:
+        """No message has that address on these days."""
+        self._missing.setdefault((reference.tenant, reference.address), reference)
+
+    def missing_parent(self, tenant: str, parent: bytes, child: bytes) -> None:
+        """A message is there, and the one before it is not."""
+        self._missing_parents.setdefault((tenant, parent), child)
+
+    def finish(self, register: Sequence[RegisterRow]) -> Report:
+        """`register` is read after the chains: what they sign of it is there by then."""
+        for ended in self._ended.values():
+            self._check_beginning(ended)
+            self._check_end(ended)
+        if self._whole:
+            for writer in sorted(self.known_writers - self._ended.keys()):
+                self._check_vanished(writer)
+        check_register(register, {**self._signed_register, **self._published.register}, self.report)
+        self._check_messages()
+        self._note_unpublished()
+        return self.report
+
+    # -- chains
+
+    def _statements(self, writer: str) -> Iterator[Statement]:
+        shipped = self._shipped.get(writer)
+        noted = [] if shipped is None else [Statement(shipped, "audit_spool_offsets")]
+        return merge(
+            self._witnessed.get(writer, []),
+            noted,
+            self._published.statements(writer),
+            key=lambda statement: statement.head.sequence,
+        )
+
+    def _check_beginning(self, ended: Ended) -> None:
+        first = ended.first
+        if first is None or not self._whole:
+            return
+        row = self._registered.get(ended.writer)
+        if row is None:
+            self._tell(
+                Problem.UNREGISTERED, "the register does not know its chain", ended.writer, 1
+            )
+        if first.sequence == 1:
+            if row is not None and row.registered_at not in (None, first.at):
+                what = f"row {row.number} of the register: its time is not that of its chain"
+                self._tell(Problem.REGISTER, what)
+            return
+        dropped = max(self._dropped.get(ended.writer, []), default=None)
+        if dropped is None or dropped.sequence < first.sequence - 1:
+            what = f"it and all up to {first.sequence - 1} are missing, and no event says why"
+            known = 1 if dropped is None else dropped.sequence + 1
+            self._tell(Problem.MISSING, what, ended.writer, known)
+        elif dropped.sequence == first.sequence - 1 and first.behind(dropped) != first.head:
+            what = "it does not follow from what was dropped before it"
+            self._tell(Problem.CHANGED, what, ended.writer, first.sequence)
+
+    def _check_end(self, ended: Ended) -> None:
+        if not self._whole:
+            return
+        if not ended.ahead:
+            self._note_silence(ended)
+            return
+        first, last = ended.ahead[0], ended.ahead[-1]
+        missing = max(last.head.sequence, ended.last + 1)
+        what = f"{first.source} states event {first.head.sequence}"
+        if first.closed and first.head.sequence == ended.last:
+            what = f"{first.source} closes the chain, and the closing event is missing"
+        if self._may_come(ended.writer, first):
+            self.report.notes.append(
+                f"{ended.writer}: {missing - ended.last} events are not in the database yet, or "
+                f"not any more: {what}. Verify again in {SHIPPING_SECONDS / 60:.0f} minutes."
+            )
+            return
+        self._tell(
+            Problem.CUT, f"it and all that follow are missing: {what}", ended.writer, ended.last + 1
+        )
+
+    def _note_silence(self, ended: Ended) -> None:
+        """A living process signs every few seconds, also when idle, and one that ends closes its
+        chain. A spool that has not been shipped for long looks the same, and is no finding."""
+        silent_seconds = self._now - ended.last_at / 1e6
+        if not ended.closed and silent_seconds > MAX_UNCOVERED_SECONDS:
+            self.report.notes.append(
+                f"{ended.writer}: its chain is not closed, and nothing of it is here that was "
+                f"recorded in the last {silent_seconds / 3600:.0f} h. Its end was cut off, or "
+                "its spool is lost, or was not shipped yet."
+            )
+
+    def _may_come(self, writer: str, statement: Statement) -> bool:
+        """Whether its events may still be on their way into the database."""
+        shipped = self._shipped.get(writer)
+        if statement.at is None or shipped is None or shipped.sequence >= statement.head.sequence:
+            return False
+        return self._now - statement.at.timestamp() < SHIPPING_SECONDS
+
+    def _check_vanished(self, writer: str) -> None:
+        dropped = max(self._dropped.get(writer, []), default=ChainHead(0, b""))
+        stated = Coverage(self._statements(writer), lambda *_: None).ahead()
+        for statement in stated:
+            if statement.head.sequence > dropped.sequence:
+                number = dropped.sequence + 1
+                what = f"all of its chain is missing: {statement.source} states event "
+                what += str(statement.head.sequence)
+                self._tell(Problem.VANISHED, what, writer, number)
+                return
+
+    def _note_unpublished(self) -> None:
+        """Whoever cuts the second place first may cut the log later, and is found by neither."""
+        name = self._published.name
+        if name is None or not self._unpublished:
+            return
+        writer, sequence = next(iter(sorted(self._unpublished.items())))
+        more = len(self._unpublished) - 1
+        self.report.notes.append(
+            f"{name} lacks checkpoints that the log has, of {writer} from event {sequence} on"
+            f"{f' and of {more} chains more' if more else ''}: they went elsewhere, or it was cut "
+            "back. It does not tell whether the end of these chains is missing."
+        )
+
+    # -- what events say of the log itself
+
+    def _believe(self, noted: Noted) -> None:
+        if noted.event.kind == FrameKind.ERASURE:
+            tenant = noted.values.get("tenant")
+            for address in _addresses(noted.values.get("addresses")):
+                self._erased.add((str(tenant), address))
+            return
+        self._dropped_before = max(self._dropped_before, _day(noted.values.get("before")))
+        for writer, head in dropped_heads(noted.values).items():
+            self._dropped.setdefault(writer, []).append(head)
+
+    # -- messages
+
+    def _check_messages(self) -> None:
+        for message, reference in self._missing.items():
+            if message not in self._erased:
+                self._tell(
+                    Problem.MESSAGE_MISSING,
+                    f"its message {reference.address.hex()} of tenant {reference.tenant!r} is "
+                    "missing, and no event says that it was erased",
+                    reference.writer,
+                    reference.sequence,
+                    reference.request_id,
+                )
+        for (tenant, address), child in self._missing_parents.items():
+            if (tenant, address) not in self._erased | self._missing.keys():
+                self._tell(
+                    Problem.MESSAGE_MISSING,
+                    f"message {address.hex()} of tenant {tenant!r}, before {child.hex()}, is "
+                    "missing, and no event says that it was erased",
+                )
+        for (tenant, address), stored_on in self._tombstones.items():
+            # Messages are kept for a day longer than the event that says of their erasure.
+            if stored_on >= self._dropped_before and (tenant, address) not in self._erased:
+                self._tell(
+                    Problem.MESSAGE_ERASED,
+                    f"message {address.hex()} of tenant {tenant!r}, stored on {stored_on}, was "
+                    "erased, and no event says so",
+                )
+
+    def _tell(
+        self,
+        problem: Problem,
+        what: str,
+        writer: str | None = None,
+        sequence: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.report.findings.add(Finding(problem, what, writer, sequence, request_id))
+
+
+def _addresses(value: Any) -> list[bytes]:
+    found = []
+    for name in value if isinstance(value, list) else []:
+        try:
+            address = bytes.fromhex(name)
+        except (TypeError, ValueError):
+            continue
+        if len(address) == ADDRESS_BYTES:
+            found.append(address)
+    return found
+
+
+def _day(value: Any) -> date:
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        return date.min
