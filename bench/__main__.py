@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from bench.figures import Figures, as_json, as_table
@@ -47,14 +48,16 @@ async def run(names: Sequence[str], nginx_path: Path | None, *, quick: bool) -> 
         port, pid = await stack.enter_async_context(relay(nginx, worker_port, home))
         relayed = Target("nginx", False, port, family(pid), "none")
         shared = await stack.enter_async_context(database(worker_port, home))
-        served = _served("gateway", await stack.enter_async_context(gateway(shared)))
+        running = await stack.enter_async_context(gateway(shared))
+        served = _served("gateway", running)
+        textless = replace(served, name="gateway without texts", api_key=running.metadata_key)
         redis = await stack.enter_async_context(valkey(home))
         loads = await stack.enter_async_context(load_processes(2))
         await cpu_when_still(served.pids)
         figures.idle_mib = resident_mib(served.pids)
-        async with limited_gateway(shared, redis.url) as running:
-            limited = Limited(_served("gateway with limits", running), redis.scripts_run)
-            bench = Bench(relayed, served, limited, loads, _progress)
+        async with limited_gateway(shared, redis.url) as second:
+            limited = Limited(_served("gateway with limits", second), redis.scripts_run)
+            bench = Bench(relayed, served, textless, limited, loads, _progress)
             for plan in plans(quick=quick):
                 if plan.scenario.name in names:
                     figures.rows.append(await bench.row(plan))

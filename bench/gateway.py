@@ -35,6 +35,7 @@ class Running:
     port: int
     pid: int
     api_key: str
+    metadata_key: str  # with the same rights; nothing of its requests' text is kept on record
 
 
 @asynccontextmanager
@@ -72,12 +73,16 @@ async def _serving(
     environment: Environment, name: str, policy: Sequence[str]
 ) -> AsyncIterator[Running]:
     port = free_port()
-    created = _command(environment, "keys", "create", "--name", name, *policy, "--json")
+    create = ("keys", "create", "--name", name, *policy, "--json")
+    keys = [
+        json.loads(_command(environment, *create, "--audit", level))["secret"]
+        for level in ("full", "metadata")
+    ]
     log = Path(environment["GATEWAY_HOME"]) / f"{name}.log"
     environment = environment | {"GATEWAY_PORT": str(port)}
     async with child(COMMAND, "serve", environment=environment, log=log) as process:
         await until_listening(port, process, f"the {name}", log)
-        yield Running(port, process.pid, json.loads(created)["secret"])
+        yield Running(port, process.pid, *keys)
 
 
 def _command(environment: Environment, *arguments: str) -> str:

@@ -6,6 +6,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count
 
@@ -14,7 +15,7 @@ import uvloop
 
 from bench.answers import fault_of, thorough_fault_of
 from bench.client import Answer, Connection
-from bench.scenarios import SCENARIOS, Scenario, request_body
+from bench.scenarios import NO_NUMBER, SCENARIOS, Scenario, request_body
 
 MAX_FAULTS = 5  # kept of one load; the first says it all
 
@@ -48,11 +49,11 @@ class LoadGenerator:
 
     def __init__(self) -> None:
         self._idle: dict[int, list[Connection]] = {}
-        self._requests: dict[Load, bytes] = {}
+        self._numbers = count(time.time_ns())  # no other run has asked these texts
 
     async def apply(self, load: Load) -> Result:
         connections = [await self._connection(load.port) for _ in range(load.connections)]
-        request = _request(load)
+        requests = _numbered(_request(load), self._numbers)
         result = Result()
         numbers = count()
         started_at = time.monotonic()
@@ -61,7 +62,7 @@ class LoadGenerator:
                 delay = load.spread_seconds * index / load.connections
                 until = started_at + load.seconds
                 asking.create_task(
-                    _ask_on(connection, delay, load, request, numbers, until, result)
+                    _ask_on(connection, delay, load, requests, numbers, until, result)
                 )
         result.wall_seconds = time.monotonic() - started_at
         self._idle.setdefault(load.port, []).extend(connections)
@@ -87,7 +88,7 @@ async def _ask_on(
     connection: Connection,
     delay: float,
     load: Load,
-    request: bytes,
+    requests: Iterator[bytes],
     numbers: "count[int]",
     until: float,
     result: Result,
@@ -97,7 +98,7 @@ async def _ask_on(
         await asyncio.sleep(delay)
     while (number := next(numbers)) < load.requests and time.monotonic() < until:
         try:
-            answer = await connection.ask(request)
+            answer = await connection.ask(next(requests))
         except (ConnectionError, TimeoutError) as error:
             result.faults.append(str(error))
             return
@@ -118,6 +119,13 @@ def _check(
     fault = check(scenario, answer.status, answer.body, gateway=load.gateway)
     if fault is not None:
         result.faults.append(fault)
+
+
+def _numbered(request: bytes, numbers: Iterator[int]) -> Iterator[bytes]:
+    before, after = request.split(NO_NUMBER.encode(), 1)
+    width = len(NO_NUMBER)
+    for number in numbers:
+        yield b"%s%0*d%s" % (before, width, number % 10**width, after)
 
 
 def _request(load: Load) -> bytes:

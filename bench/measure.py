@@ -1,6 +1,7 @@
 """One scenario through nginx and through the gateway, by turns, and what each of them spent.
 
-Some go through a second gateway as well, with limits in Redis.
+All go through the gateway once more with a key of whose requests no text is kept on record, and
+some through a second gateway, with limits in Redis.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from bench.figures import Beside, Limits, Row, percentile_ms
+from bench.figures import Beside, Limits, Row, Texts, percentile_ms
 from bench.load import Load, Result
 from bench.plans import BESIDE, BesidePlan, Plan
 from bench.processes import ChildFailed, child, cpu_seconds, python_module, read_line, write_line
@@ -80,22 +81,26 @@ class Bench:
         self,
         nginx: Target,
         gateway: Target,
+        textless: Target,
         limited: Limited,
         loads: list[LoadProcess],
         progress: Progress,
     ) -> None:
         self._targets = (nginx, gateway)
+        self._textless = textless
         self._limited = limited
         self._load, self._second_load = loads
         self._progress = progress
         self.faults: list[str] = []
 
     async def row(self, plan: Plan) -> Row:
-        targets = (*self._targets, self._limited.target) if plan.limited else self._targets
+        targets = [*self._targets, self._textless]
+        if plan.limited:
+            targets.append(self._limited.target)
         await self._rounds(plan, targets, ["warming up"])
         scripts_before = await self._limited.scripts_run()
         rounds = [f"round {number} of {plan.rounds}" for number in range(1, plan.rounds + 1)]
-        nginx, gateway, *limited = await self._rounds(plan, targets, rounds)
+        nginx, gateway, textless, *limited = await self._rounds(plan, targets, rounds)
         scripts = await self._limited.scripts_run() - scripts_before
         return Row(
             scenario=plan.scenario.name,
@@ -107,6 +112,7 @@ class Bench:
             gateway_per_second=statistics.median(gateway.per_second),
             added_p50_ms=_added_ms(nginx, gateway, 50),
             added_p99_ms=_added_ms(nginx, gateway, 99),
+            texts=_texts(textless, gateway),
             limits=_limits(gateway, limited[0], scripts) if limited else None,
         )
 
@@ -207,6 +213,14 @@ def _load(target: Target, scenario: str, **how: float) -> Load:
         gateway=target.gateway,
         api_key=target.api_key,
         **how,  # type: ignore[arg-type]  # its counts are whole numbers
+    )
+
+
+def _texts(without: Samples, kept: Samples) -> Texts:
+    rounds = zip(kept.cpu_us, without.cpu_us, strict=True)
+    return Texts(
+        share=statistics.median(more / less - 1 for more, less in rounds),
+        without_us=statistics.median(without.cpu_us),
     )
 
 

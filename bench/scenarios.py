@@ -8,6 +8,7 @@ MODEL = "empero-ai/Qwythos-9B-Claude-Mythos-5-1M"
 THOUGHT = "pondering "  # each piece of a thought: none may reach a client of the gateway
 WORD = "gateway "  # each piece of an answer: all of them must
 MARK = "bench scenario "  # the last message begins with it, so that any relay carries it along
+NO_NUMBER = "0" * 16  # in its place: the number of the request
 
 MIB = 1024 * 1024
 # Prose with what real documents hold: quotes and line ends to be escaped, a tag, an ellipsis.
@@ -47,9 +48,10 @@ SCENARIOS = {scenario.name: scenario for scenario in (UNARY, STREAM, PACED, LARG
 
 
 def request_body(scenario: Scenario) -> bytes:
-    """What a client sends, to nginx and to the gateway alike."""
+    """What a client sends, to nginx and to the gateway alike. Each request has a number of its own
+    where NO_NUMBER stands: of a text that is asked twice the audit log would keep only one."""
     document = DOCUMENT * (scenario.document_bytes // len(DOCUMENT) + 1)
-    text = f"{MARK}{scenario.name}. {document[: scenario.document_bytes]}"
+    text = f"{MARK}{scenario.name}. {NO_NUMBER} {document[: scenario.document_bytes]}"
     body: dict[str, object] = {
         "model": "qwythos",
         "messages": [
