@@ -7,9 +7,11 @@ from app.cli.audit import audit
 from app.cli.db import db
 from app.cli.dev import dev
 from app.cli.keys import keys
+from app.cli.plan import plan_command
 from app.cli.plans import plans
 from app.cli.rules import rules
 from app.cli.serve import serve
+from app.cli.smoke import smoke
 from app.cli.tenants import tenants
 
 
@@ -22,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (dev, serve, keys, plans, tenants, audit, rules, db):
+for command in (dev, serve, keys, plans, tenants, audit, rules, db, plan_command, smoke):
     main.add_command(command)

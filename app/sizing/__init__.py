@@ -1,0 +1,1 @@
+"""What of the model fits on a GPU, and how fast it can be there: calculated, not measured."""
