@@ -10,6 +10,7 @@
      ├─ NotFound              client    404  no such model, route or record
      ├─ MethodNotAllowed      client    405
      ├─ ColdPrefillTooLong    client    409  a worker would have to read more than is allowed
+     ├─ Conflict              client    409  it does not go with what there is
      ├─ RequestTimeout        client    408  headers or body came too slowly
      ├─ RequestTooLarge       client    413
      ├─ UnsupportedMedia      client    415  content type or encoding
@@ -18,6 +19,7 @@
      ├─ Unavailable           capacity  503  no worker, no database, or draining
      ├─ UpstreamFailed        upstream  502  the worker erred, died, or sent what is not an answer
      │   └─ UpstreamTimeout   upstream  504  the worker fell silent
+     ├─ GatewayTimeout        client    504  the answer takes longer than its client waits for it
      ├─ InternalError         gateway   500  a defect of ours
      └─ ClientDisconnected    client    499  nobody is left to answer; never sent
 
@@ -212,6 +214,18 @@ class ColdPrefillTooLong(GatewayError):
         return [*super().headers(), (b"x-gateway-cold-prefill-tokens", b"%d" % self.cold_tokens)]
 
 
+class Conflict(GatewayError):
+    """SDKs try a 409 again, which changes nothing here."""
+
+    fault = Fault.CLIENT
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, code=code, should_retry=False)
+
+
 class RequestTimeout(GatewayError):
     fault = Fault.CLIENT
     status = 408
@@ -264,6 +278,16 @@ class UpstreamFailed(GatewayError):
 class UpstreamTimeout(UpstreamFailed):
     status = 504
     default_code = "upstream_timeout"
+
+
+class GatewayTimeout(GatewayError):
+    """SDKs try a 504 again: `should_retry` says whether that gets the answer or only costs another
+    prefill."""
+
+    fault = Fault.CLIENT
+    status = 504
+    type = "timeout"
+    default_code = "gateway_timeout"
 
 
 class InternalError(GatewayError):

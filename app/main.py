@@ -26,6 +26,7 @@ from app.gateway.expect import Learned
 from app.gateway.ledger import AuditLedger
 from app.gateway.pipeline import Gateway
 from app.gateway.redact import RedactionInUse
+from app.gateway.running import Running
 from app.limits.attempts import FailedAttempts
 from app.limits.start import check_redis_url, limiting
 from app.protocol.prefix import PrefixMemory
@@ -39,13 +40,19 @@ from app.settings import Network, Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
+from app.upstream.affinity import Affinity
 from app.upstream.client import WorkerClient
+from app.upstream.dispatcher import Dispatcher
+from app.upstream.membership.changes import Membership
+from app.upstream.membership.start import WorkerSources, check_workers
 from app.upstream.pool import Pool
 from app.upstream.prober import Prober
+from app.upstream.watch import Watch
 from app.upstream.workers import Workers
 
-# What an ending may wait for, each as long as a disk may take: intent, body, outcome.
-ENDING_WRITES = 3
+ENDING_WRITES = (
+    3  # what an ending waits for, each as long as a disk may take: intent, body, outcome
+)
 
 BAD_REQUEST = {
     "description": "Bad Request",
@@ -85,8 +92,7 @@ def create_app(settings: Settings) -> GatewayApp:
         raise SettingsError(
             "GATEWAY_KEY_PEPPER: is not set; make one with `openssl rand -base64 32` and keep it"
         )
-    if not settings.workers:
-        raise SettingsError('GATEWAY_WORKERS: is not set; for example ["http://10.0.0.5:8000"]')
+    check_workers(settings)
     check_redis_url(settings)
     metrics = Metrics(version=__version__)
     rules = _rules(settings, metrics)
@@ -171,15 +177,31 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
             audit = await stack.enter_async_context(
                 recording(settings, signing_keys, pepper, redaction, metrics)
             )
-            client = await stack.enter_async_context(WorkerClient(settings))
-            pool = Pool(settings.workers)
-            prober = Prober(pool, client, settings, metrics)
+            pool = Pool((), settings)
+            watch = Watch(pool, settings, metrics)
+            client = await stack.enter_async_context(WorkerClient(settings, watch))
+            prober = Prober(pool, client, settings, metrics, watch)
             stack.push_async_callback(prober.close)
+            prefixes = PrefixMemory(
+                seconds=settings.prefix_memory_seconds, entries=settings.prefix_memory_entries
+            )
+            affinity = Affinity(
+                prefixes, floor_tokens_per_second=settings.prefill_floor_tokens_per_second
+            )
+            membership = Membership(
+                pool,
+                metrics.pool,
+                [prober.forget, lambda endpoint: affinity.forget_worker(endpoint.name)],
+            )
+            app.state.membership = membership
+            sources = WorkerSources(settings, membership, metrics.pool)
+            await sources.take()
             await prober.start()
             await rules.prepare()
             limiter = await stack.enter_async_context(
                 limiting(settings, AuditLedger(engine), metrics)
             )
+            dispatcher = Dispatcher(pool, affinity, settings, metrics.pool)
             endings = Endings()
             stack.push_async_callback(
                 endings.close,
@@ -201,14 +223,11 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                 limiter=limiter,
                 audit=audit,
                 endings=endings,
-                workers=Workers(pool, client, settings, metrics),
+                workers=Workers(pool, dispatcher, client, settings, metrics),
                 sealer=sealer,
-                learned=Learned(
-                    TokenEstimates(max_keys=settings.key_cache_entries),
-                    PrefixMemory(
-                        seconds=settings.prefix_memory_seconds,
-                        entries=settings.prefix_memory_entries,
-                    ),
+                learned=Learned(TokenEstimates(max_keys=settings.key_cache_entries), prefixes),
+                running=Running(
+                    run_bytes=settings.replay_bytes, total_bytes=settings.replays_bytes
                 ),
                 rules=rules,
                 lexicon=shipped_lexicon(),
@@ -219,6 +238,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(prober.run()),
+                    background.create_task(sources.run()),
                     background.create_task(rules.run()),
                     background.create_task(redaction.run()),
                 ]

@@ -6,7 +6,6 @@ default whose reason stands beside it.
 
 import os
 from enum import StrEnum
-from functools import cached_property
 from importlib.resources.abc import Traversable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -14,10 +13,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import (
-    AnyHttpUrl,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +27,12 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as SourceError
+
+from app.pool_settings import PoolSettings
+from app.worker_settings import Engine as Engine
+from app.worker_settings import Separation as Separation
+from app.worker_settings import Worker
+from app.worker_settings import WorkerSettings as WorkerSettings
 
 ENV_PREFIX = "GATEWAY_"
 KIB = 1024
@@ -47,58 +49,12 @@ class SettingsError(Exception):
     """Configuration that cannot be used; the text is one line that says what to change."""
 
 
-class Engine(StrEnum):
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    TRANSFORMERS = "transformers"
-    LLAMACPP = "llamacpp"
-    OPENAI = "openai"
-
-
-class Separation(StrEnum):
-    """Who splits the thought off: the engine's parser, or we, from the text."""
-
-    PARSER = "parser"
-    INLINE = "inline"
-
-
 class WorkerCheck(StrEnum):
     """What a worker's failing of the check means."""
 
     REFUSE = "refuse"  # it is not ready
     WARN = "warn"
     OFF = "off"  # nothing is asked
-
-
-class WorkerSettings(BaseModel):
-    """One inference server. A bare URL means vLLM with its reasoning and tool parsers on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: AnyHttpUrl
-    engine: Engine = Engine.VLLM
-    separation: Separation = Separation.PARSER
-    # Whether the model thinks before each answer. Of one that does not, text is believed at once.
-    thinks: bool = True
-    max_model_len: int | None = Field(default=None, ge=1)  # tokens; else asked of the worker
-    api_key: SecretStr | None = None
-    tags: frozenset[str] = frozenset()
-    # Fields of the worker's request body: used where the client and the model card say nothing
-    # else (defaults), and always (overrides).
-    body_defaults: dict[str, Any] = Field(default_factory=dict)
-    body_overrides: dict[str, Any] = Field(default_factory=dict)
-
-    @cached_property
-    def base_url(self) -> str:
-        """Without a trailing slash or `/v1`, as the engines' own routes need it."""
-        return str(self.url).rstrip("/").removesuffix("/v1")
-
-
-def _worker_from_url(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
-
-
-Worker = Annotated[WorkerSettings, BeforeValidator(_worker_from_url)]
 
 
 _NETWORK_FORMS = (str, IPv4Network, IPv6Network)
@@ -140,7 +96,7 @@ SECRETS = (
 )  # fmt: skip
 
 
-class Settings(BaseSettings):
+class Settings(PoolSettings, BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
     )
@@ -295,6 +251,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _SecretFiles(settings_cls), _YamlFile(settings_cls)
+
+    @property
+    def names_workers(self) -> bool:
+        """Whether there is anything that says which workers there are."""
+        return bool(self.workers or self.workers_file or self.workers_dns)
 
     @field_validator("log_level")
     @classmethod

@@ -1,5 +1,5 @@
-"""`/admin/v1`: what `gateway keys`, `plans`, `tenants` and `audit` do, over HTTP for whoever
-holds GATEWAY_ADMIN_TOKEN."""
+"""`/admin/v1`: what `gateway keys`, `plans`, `tenants` and `audit` do, over HTTP, and the worker
+pool, for whoever holds GATEWAY_ADMIN_TOKEN."""
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
@@ -10,6 +10,7 @@ from app.api.admin_keys import add_key_routes
 from app.api.admin_parameters import known_parameters_only
 from app.api.admin_plans import add_plan_routes
 from app.api.admin_tenants import add_tenant_routes
+from app.api.admin_workers import add_worker_routes
 from app.api.flood_guard import FloodGuarded, build_flood_guard
 from app.settings import Settings
 
@@ -21,7 +22,8 @@ def add_admin_routes(app: FastAPI, settings: Settings) -> None:
     """The routes, or none at all where no GATEWAY_ADMIN_TOKEN is set. The flood guard before them
     counts whatever is asked for below them, a route or none.
 
-    The application's state holds `gateway`, whose `keys` is the KeyStore, and `engine`.
+    The application's state holds `gateway`, whose `keys` is the KeyStore, `engine` and
+    `membership`.
     """
     if settings.admin_token is None:
         return
@@ -39,6 +41,7 @@ def add_admin_routes(app: FastAPI, settings: Settings) -> None:
     add_plan_routes(router)
     add_tenant_routes(router)
     add_audit_routes(router)
+    add_worker_routes(router)
     app.include_router(router)
     guard = build_flood_guard("admin API", REQUESTS_PER_MINUTE)
     app.add_middleware(FloodGuarded, prefix=PREFIX, guard=guard)

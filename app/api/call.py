@@ -5,6 +5,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from app.api.request_headers import read_timeout_seconds
 from app.api.request_id import request_id_of
 from app.errors import AuthenticationFailure, Unauthenticated
 from app.gateway.types import Caller
@@ -24,6 +25,8 @@ def caller_of(scope: Scope, headers: Headers, started_at: float, *, route: str) 
         user_agent=headers.get("user-agent"),
         client_request_id=headers.get("x-request-id"),
         retry_count=headers.get("x-stainless-retry-count"),
+        idempotency_key=headers.get("idempotency-key"),
+        patience_seconds=read_timeout_seconds(headers),
     )
 
 

@@ -5,7 +5,7 @@ whom we do not know.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,14 +13,19 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from app.api.answers import JSON_HEADERS, FoldedAnswer, StreamedAnswer, send_whole
+from app.api.answers import (
+    JSON_HEADERS,
+    FoldedAnswer,
+    StreamedAnswer,
+    rhythm_of,
+    send_whole,
+)
 from app.api.body import read_body
 from app.api.call import bearer, caller_of
 from app.api.rate_limit_headers import rate_limit_headers
-from app.api.request_headers import max_cold_prefill_tokens
+from app.api.request_headers import affinity_hint, max_cold_prefill_tokens, wants_progress
 from app.api.surface import Surface
 from app.errors import ClientDisconnected, GatewayError
-from app.gateway.interruption import Interruption
 from app.gateway.meter import SHUTTING_DOWN
 from app.gateway.pipeline import Gateway, complete
 from app.limits.subjects import Standing
@@ -62,24 +67,25 @@ class CompletionCall:
         cold_tokens = max_cold_prefill_tokens(self._headers)
         body = await read_body(self._headers, self._receive, settings.max_body_bytes)
         request = self._surface.parse(body, settings)
-        if cold_tokens is None:
+        hint = affinity_hint(self._headers, request.affinity_hint)
+        if cold_tokens is None and hint == request.affinity_hint:
             return request
-        return replace(request, max_cold_prefill_tokens=cold_tokens)
+        return replace(request, max_cold_prefill_tokens=cold_tokens, affinity_hint=hint)
 
     @asynccontextmanager
-    async def watch(self, interruption: Interruption) -> AsyncIterator[None]:
+    async def watch(self, left: Callable[[GatewayError], None]) -> AsyncIterator[None]:
         """The body was read, so the next message can only be the client's leaving. Nothing else
         would tell: a handler that does not stream is not cancelled by the server."""
-        task = asyncio.get_running_loop().create_task(self._wait_until_gone(interruption))
+        task = asyncio.get_running_loop().create_task(self._wait_until_gone(left))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _wait_until_gone(self, interruption: Interruption) -> None:
+    async def _wait_until_gone(self, left: Callable[[GatewayError], None]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        interruption.interrupt(ClientDisconnected("The client left before its answer was whole."))
+        left(ClientDisconnected("The client left before its answer was whole."))
 
     def answer(self, request: ChatRequest, policy: Policy) -> StreamedAnswer | FoldedAnswer:
         surface = self._surface
@@ -95,7 +101,8 @@ class CompletionCall:
                     include_usage=request.include_usage,
                     thought_names=names,
                 ),
-                settings=self._gateway.settings,
+                rhythm=rhythm_of(self._gateway.settings, self.caller.patience_seconds),
+                progress=wants_progress(self._headers),
                 metrics=self._gateway.metrics,
                 loop=asyncio.get_running_loop(),
             )

@@ -52,7 +52,7 @@ class ModelList(BaseModel):
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse}
-    for status in (400, 401, 403, 404, 413, 415, 429, 502, 503, 504)
+    for status in (400, 401, 403, 404, 409, 413, 415, 429, 502, 503, 504)
 }
 
 
@@ -109,10 +109,25 @@ async def create_chat_completion(request: ChatCompletionRequest) -> None:
     not in its cache, is refused before it is read (409, `cold_prefill_too_long`, with the estimate
     in `x-gateway-cold-prefill-tokens`).
 
-    **Accepted without effect**: `metadata`, `prompt_cache_key`, `prompt_cache_options`,
-    `prompt_cache_retention`, `safety_identifier`, `user`, `verbosity`; `strict` of functions and
-    schemas; `stream_options.include_obfuscation`; `name`, `annotations` and
-    `prompt_cache_breakpoint` in messages.
+    **Conversations.** Turns of one conversation are asked of the worker that has it in its cache. A
+    client may say which it is: by the header `x-gateway-affinity`, by `prompt_cache_key`, or by the
+    session headers that agents send; otherwise its beginning tells. A line
+    `x-anthropic-billing-header: ...` in a system text, which is another in each request, is left
+    out.
+
+    **The same request again**: one that is being answered already, for the same key, is not asked a
+    second time, if it has the same `Idempotency-Key` or its SDK counts it as a retry; the answer is
+    then that of the running one (`x-gateway-attached-to`). A key that is in use for another body is
+    refused (409, `idempotency_key_in_use`).
+
+    **Waiting.** With `x-gateway-progress: true` the comments that keep a stream alive carry the
+    place in the queue, the prompt's tokens and the seconds left. An answer that is not streamed
+    comes within `x-stainless-read-timeout`, or as a 504 (`gateway_timeout`).
+
+    **Accepted without effect**: `metadata`, `prompt_cache_options`, `prompt_cache_retention`,
+    `safety_identifier`, `user`, `verbosity`; `strict` of functions and schemas;
+    `stream_options.include_obfuscation`; `name`, `annotations` and `prompt_cache_breakpoint` in
+    messages.
 
     **Refused by name** (400, `unsupported_parameter`), but for null or what asks for nothing:
     `audio`, `function_call`, `functions`, `logit_bias`, `logprobs`, `modalities`, `moderation`,

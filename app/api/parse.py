@@ -26,6 +26,7 @@ from app.api.wire_messages import (
 )
 from app.api.wire_values import MAX_DEPTH, within_depth
 from app.errors import InvalidRequest
+from app.protocol.nonces import without_nonces
 from app.protocol.request import SYSTEM_JOINT, ChatRequest, Json, SentThought
 from app.settings import Settings
 
@@ -57,6 +58,7 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
         thoughts=thoughts,
         sent_as=sent_as,
         system_parts=tuple(system) if len(system) > 1 else (),
+        affinity_hint=wire.prompt_cache_key or None,
         annotate=bool(wire.gateway and wire.gateway.annotate),
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         tools=tools,
@@ -184,11 +186,15 @@ def _messages(
 
 
 def _system_parts(wire: ChatCompletionRequest) -> list[tuple[int, str]]:
-    return [
-        (index, joined(message.content))
-        for index, message in enumerate(wire.messages)
-        if isinstance(message, SystemMessage)
-    ]
+    """What a worker reads of them; a part that was nothing but a nonce is none."""
+    parts: list[tuple[int, str]] = []
+    for index, message in enumerate(wire.messages):
+        if isinstance(message, SystemMessage):
+            text = joined(message.content)
+            kept = without_nonces(text)
+            if kept or not text:
+                parts.append((index, kept))
+    return parts
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:

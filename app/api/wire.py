@@ -165,9 +165,11 @@ class ChatCompletionRequest(GenerationRequest):
 
     gateway: GatewayOptions | None = None
 
+    # Requests that share it are asked of the same worker, where they can be.
+    prompt_cache_key: Label | None = None
+
     # accepted, without effect
     safety_identifier: Label | None = None
-    prompt_cache_key: Label | None = None
     prompt_cache_retention: Label | None = None
     prompt_cache_options: Json | None = None
     metadata: dict[Label, Label] | None = None

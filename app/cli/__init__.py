@@ -13,6 +13,7 @@ from app.cli.rules import rules
 from app.cli.serve import serve
 from app.cli.smoke import smoke
 from app.cli.tenants import tenants
+from app.cli.workers import workers
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (dev, serve, keys, plans, tenants, audit, rules, db, plan_command, smoke):
+for command in (dev, serve, keys, plans, tenants, audit, rules, db, plan_command, smoke, workers):
     main.add_command(command)

@@ -25,7 +25,6 @@ from app.store.keys import KeyStore
 from app.store.migrate import upgrade
 from app.store.transaction import DatabaseUnavailable
 from app.telemetry.logs import configure_logging
-from app.upstream.endpoint import Endpoint
 
 BANNER = """
   Qwythos Gateway on {base}
@@ -114,8 +113,8 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
             given["database_url"] = await stack.enter_async_context(
                 embedded_postgres(settings.home)
             )
-        model = "  Workers: " + ", ".join(Endpoint(worker).name for worker in settings.workers)
-        if not settings.workers:
+        model = "  Workers: " + _workers(settings)
+        if not settings.names_workers:
             worker: EmbeddedWorker = await stack.enter_async_context(
                 embedded_worker(settings.home, settings.embedded_model)
             )
@@ -127,6 +126,15 @@ async def _parts(settings: Settings) -> AsyncIterator[Parts]:
                 model = f"  {worker.model_name} answers here."
         complete = load_settings(host=settings.host, port=settings.port, **given)
         yield Parts(complete, model)
+
+
+def _workers(settings: Settings) -> str:
+    named = [worker.name for worker in settings.workers]
+    if settings.workers_file is not None:
+        named.append(f"those that {settings.workers_file} names")
+    if settings.workers_dns is not None:
+        named.append(f"those behind {settings.workers_dns.name}")
+    return ", ".join(named)
 
 
 def _kept(secret: Callable[[Path], str], settings: Settings) -> str:

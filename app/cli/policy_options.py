@@ -27,6 +27,7 @@ from app.store.policy import (
     EngineParameter,
     Limits,
     Policy,
+    Priority,
     Reasoning,
 )
 
@@ -51,6 +52,9 @@ class PolicyOptions(LimitOptions):
     engine_parameter: tuple[EngineParameter, ...]
     tool: tuple[str, ...]
     tools_file: Path | None
+    priority: Literal["interactive", "batch"] | None
+    worker_tag: tuple[str, ...]
+    finish_after_leaving_seconds: int | None
     filter_profile: str | None
     domain: tuple[str, ...]
     audit: AuditLevelName | None
@@ -62,6 +66,7 @@ _NAMES = LIMIT_NAMES | {
     "engine_parameters": "engine_parameter",
     "tools": "tool",
     "domains": "domain",
+    "worker_tags": "worker_tag",
 }
 
 _DECORATORS = (
@@ -129,6 +134,22 @@ _DECORATORS = (
         '"arguments": {"path": "/srv/.*"}}].',
     ),
     click.option(
+        "--priority",
+        type=click.Choice([value.value for value in Priority]),
+        help="Batch waits longer where workers are short.  [default: interactive]",
+    ),
+    click.option(
+        "--worker-tag",
+        metavar="TAG",
+        multiple=True,
+        help="A tag that its workers must have; give more than one if need be.  [default: none]",
+    ),
+    click.option(
+        "--finish-after-leaving-seconds",
+        type=int,
+        help="How long a dear prefill goes on whose client has left.  [default: 0]",
+    ),
+    click.option(
         "--filter-profile",
         metavar="NAME",
         help="What is filtered; `gateway rules list` shows it.  [default: the settings']",
@@ -169,6 +190,7 @@ def policy_of(options: PolicyOptions, unset: Sequence[str] = ()) -> Policy:
         "engine_parameters": options["engine_parameter"] or None,
         "tools": tools if options["tool"] or path is not None else None,
         "domains": _domains_in(options["domain"]) or None,
+        "worker_tags": options["worker_tag"] or None,
     }
     for name in Policy.model_fields.keys() - Limits.model_fields.keys() - values.keys():
         values[name] = options[name]  # type: ignore[literal-required]  # the rest has its name

@@ -124,7 +124,16 @@ def findings_of(meter: Meter) -> dict[str, Any]:
             found["shown_too_early"] = found.get("shown_too_early", 0) + of.shown_too_early
     if meter.rescues:
         found["rescues"] = list(meter.rescues)
+    _add_company(meter, found)
     return found
+
+
+def _add_company(meter: Meter, found: dict[str, Any]) -> None:
+    """Whose answer it got; and whether the work went on for others when its client had left."""
+    if meter.attached is not None:
+        found["attached_to"] = meter.attached.origin.request_id
+    if meter.left is not None:
+        found["went_on"] = True
 
 
 def _add_refused(error: GatewayError | None, found: dict[str, Any], *, with_names: bool) -> None:

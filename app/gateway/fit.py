@@ -105,8 +105,7 @@ async def refuse_cold(
     """The request, with an exact count where that had to decide. Raises ColdPrefillTooLong where it
     would start a longer prefill than its key or its client allows, and what `count_exactly` raises.
     """
-    limits = (principal.policy.max_cold_prefill_tokens, prepared.request.max_cold_prefill_tokens)
-    limit = min((limit for limit in limits if limit is not None), default=None)
+    limit = cold_limit(prepared.request, principal)
     if limit is None:
         return prepared
     if prepared.cold_tokens <= limit * LIKELY_ERROR and _suspected(prepared) > limit / LIKELY_ERROR:
@@ -116,6 +115,12 @@ async def refuse_cold(
             prepared.cold_tokens, limit, param="messages" if prepared.request.chat else "prompt"
         )
     return prepared
+
+
+def cold_limit(request: ChatRequest, principal: Principal) -> int | None:
+    """What its key or its client allows a worker to read anew."""
+    limits = (principal.policy.max_cold_prefill_tokens, request.max_cold_prefill_tokens)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _suspected(prepared: PreparedRequest) -> float:

@@ -11,7 +11,8 @@ from functools import reduce
 
 from app.audit.recording import Recording
 from app.audit.records import Outcome
-from app.errors import ClientDisconnected, Fault, GatewayError, InternalError
+from app.errors import ClientDisconnected, Fault, GatewayError, GatewayTimeout, InternalError
+from app.gateway.running import Run
 from app.gateway.types import Caller, PreparedRequest, Principal, Rescue, Screened
 from app.limits.leases import Admission
 from app.limits.subjects import NO_STANDING, Standing
@@ -21,6 +22,7 @@ from app.protocol.request import ChatRequest
 from app.settings import Engine
 from app.store.secrets import scrub
 from app.upstream.endpoint import Endpoint
+from app.upstream.turn import Turn, Waiting
 
 SHUTTING_DOWN = "server_shutting_down"
 MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
@@ -40,8 +42,15 @@ class Meter:
     charged_tokens: int | None = None
     settled_at: float | None = None  # seconds since the epoch
     recording: Recording | None = None  # from the intent on
+    run: Run | None = None  # what others may read along
+    attached: Run | None = None  # another request's, whose answer this one gets
+    left: GatewayError | None = None  # its client got its end so, while the work goes on
     worker: str | None = None
     attempts: int = 0
+    waiting: Waiting | None = None  # for a place on a worker, and then for its first token
+    ready_at: float | None = None  # from then on it was up to the workers
+    waits_since: float | None = None
+    waited_seconds: float = 0.0  # for places
     asked_at: float | None = None
     taken: bool = False  # a worker has the request, and may have worked on it
     first_token_at: float | None = None
@@ -49,6 +58,7 @@ class Meter:
     engine: Engine | None = None
     worker_continues: bool = False  # it can go on with an answer that was begun
     readers: list[AnswerReader] = field(default_factory=list)  # one for each try
+    turns: list[Turn] = field(default_factory=list)  # of each reader: where its answer came from
     rescues: list[Rescue] = field(default_factory=list)
     error: GatewayError | None = None
     ended_at: float | None = None
@@ -57,15 +67,26 @@ class Meter:
     held_since: float | None = None  # the filter holds text back
     hold_backs: "array[float]" = field(default_factory=lambda: array("d"))  # seconds, each
 
+    def waits(self, waiting: Waiting) -> None:
+        """From now on it waits for a worker that is to be asked."""
+        self.waiting = waiting
+        self.waits_since = self.clock()
+        if self.ready_at is None:
+            self.ready_at = self.waits_since
+
     def ask(self, endpoint: Endpoint) -> None:
         """A worker is about to be asked."""
+        now = self.clock()
+        if self.waits_since is not None:
+            self.waited_seconds += now - self.waits_since
+            self.waits_since = None
         self.worker = endpoint.name
         self.engine = endpoint.settings.engine
         self.worker_continues = endpoint.dialect.continues
         self.attempts += 1
         self.taken = True
         if self.asked_at is None:
-            self.asked_at = self.clock()
+            self.asked_at = now
 
     def refused(self) -> None:
         """The worker that was asked did not take the request."""
@@ -108,8 +129,15 @@ class Meter:
         return reduce(Usage.followed_by, more, first)
 
     @property
+    def usage_shown(self) -> Usage:
+        """What its client is told: what the answer cost, also where another request paid for it."""
+        return self.usage if self.attached is None else self.attached.usage
+
+    @property
     def finishes(self) -> dict[int, str]:
         """The finish reasons of the last try that came to its end, by choice."""
+        if self.attached is not None:
+            return dict(self.attached.finishes)
         whole = (reader.finishes for reader in reversed(self.readers) if reader.complete)
         return next(whole, {})
 
@@ -137,13 +165,20 @@ class Meter:
             return Outcome.COMPLETED
         if isinstance(error, ClientDisconnected):
             return Outcome.CANCELLED
+        if isinstance(error, GatewayTimeout) and self.was_served:
+            return Outcome.CANCELLED
         if isinstance(error, InternalError):
             return Outcome.CRASHED
-        if error.code == SHUTTING_DOWN and self.attempts:
+        if error.code == SHUTTING_DOWN and self.was_served:
             return Outcome.DRAINED
-        if error.fault is Fault.UPSTREAM or self.attempts:
+        if error.fault is Fault.UPSTREAM or self.was_served:
             return Outcome.FAILED
         return Outcome.REFUSED
+
+    @property
+    def was_served(self) -> bool:
+        """A worker was asked, or has been before."""
+        return self.attempts > 0 or self.attached is not None
 
     @property
     def duration_seconds(self) -> float:
@@ -155,5 +190,8 @@ class Meter:
 
     @property
     def overhead_seconds(self) -> float | None:
-        """From the request's headers to the worker being asked, the body's arrival included."""
-        return None if self.asked_at is None else self.asked_at - self.caller.started_at
+        """From the request's headers to its waiting for a worker, the body's arrival included; None
+        where no worker was asked."""
+        if self.asked_at is None or self.ready_at is None:
+            return None
+        return self.ready_at - self.caller.started_at

@@ -1,12 +1,14 @@
 """The way of a request, top to bottom. Read this first.
 
     authenticate -> screen -> prepare -> admit -> record intent -> route -> stream
-                                                                     ^        |
-                                         of an answer without a word '-rescue-'
+          |                                                          ^        |
+          |                              of an answer without a word '-rescue-'
+          '-> attach -> record intent -> follow                               |
                                                     settle -> record outcome  <-
 
 Each step has a file named after it. However a request ends, it is settled and audited once, and
-only then does its client see the end.
+only then does its client see the end. One that comes again while it is being answered is attached
+to what is running (`attach.py`); what becomes of one whose client leaves stands in `leaving.py`.
 """
 
 import asyncio
@@ -23,6 +25,8 @@ from app.audit.recording import Recording
 from app.drain import Drain
 from app.errors import GatewayError, Unavailable
 from app.gateway.admit import admit
+from app.gateway.asked import Origin
+from app.gateway.attach import about, find_run, follow, origin_of
 from app.gateway.authenticate import authenticate
 from app.gateway.cost import subjects_of
 from app.gateway.defects import defect, log_crash
@@ -30,12 +34,15 @@ from app.gateway.endings import Endings
 from app.gateway.expect import Learned
 from app.gateway.interruption import Interruption
 from app.gateway.learn import learn
+from app.gateway.leaving import Leaving, Work
 from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
+from app.gateway.patience import patience, refuse_hopeless
 from app.gateway.prepare import prepare
 from app.gateway.record import record_intent, record_outcome
 from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
+from app.gateway.running import About, Run, Running
 from app.gateway.screen import screen
 from app.gateway.seal import seal
 from app.gateway.settle import count, settle
@@ -46,6 +53,7 @@ from app.limits.limiter import Limiter
 from app.limits.subjects import Standing
 from app.protocol.domains import Lexicon
 from app.protocol.events import Visible
+from app.protocol.request import ChatRequest
 from app.protocol.sealed import Sealer
 from app.rules.watch import RulebookWatch
 from app.settings import Settings
@@ -74,6 +82,7 @@ class Gateway:
     workers: Workers
     sealer: Sealer | None
     learned: Learned
+    running: Running
     rules: RulebookWatch
     lexicon: Lexicon
     metrics: Metrics
@@ -90,7 +99,7 @@ async def complete(call: Call, gateway: Gateway) -> None:
     with gateway.metrics.in_flight(), gateway.drain.running(end), gateway.endings.expected():
         try:
             answer = await _answer(call, gateway, meter, interruption)
-            meter.end(None)
+            meter.end(meter.left)
         except GatewayError as error:
             meter.end(error)
         except asyncio.CancelledError:  # the server gave up waiting
@@ -101,11 +110,13 @@ async def complete(call: Call, gateway: Gateway) -> None:
             log_crash(call.caller.request_id, error)
             meter.end(defect())
         await gateway.endings.run(_end(meter, gateway))
+        if meter.left is not None:
+            return
         # Only now: whoever sees the end of an answer can rely on its record.
         if meter.error is not None:
             await call.fail(meter.error, meter.standing)
         elif answer is not None:
-            await answer.finish(meter.usage, meter.finishes)
+            await answer.finish(meter.usage_shown, meter.finishes)
 
 
 async def consult(
@@ -167,12 +178,34 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
         )
         # Before its body is read: a key that is over its requests must not cost more than that.
         gateway.limiter.check(subjects_of(meter.principal))
-        meter.request = request = await call.read()
-        answer = call.answer(request, meter.principal.policy)
-        async with call.watch(interruption), answer.pulse():
+        meter.request = await call.read()
+        origin = origin_of(meter, gateway.rules.current)
+        run = find_run(origin, gateway.running)
+        if run is not None:
+            return await _follow(run, call, gateway, meter, interruption)
+        return await _ask(origin, call, gateway, meter, interruption)
+
+
+async def _ask(
+    origin: Origin, call: Call, gateway: Gateway, meter: Meter, interruption: Interruption
+) -> Answer:
+    request, principal = _known(meter)
+    answer = call.answer(request, principal.policy)
+    meter.run = run = gateway.running.begin(origin, lambda: meter.waiting)
+    work = Work(
+        meter,
+        interruption,
+        gateway.settings,
+        gateway.metrics.pool,
+        draining=lambda: gateway.drain.draining,
+        tell=lambda error: gateway.endings.begin(call.fail(error, meter.standing)),
+    )
+    leaving = Leaving(run, work)
+    async with call.watch(leaving.left), answer.pulse(lambda: meter.waiting):
+        with patience(meter, leaving.goes_on, leaving.left):
             meter.screened = screened = await screen(
                 request,
-                meter.principal,
+                principal,
                 gateway.rules.current,
                 gateway.lexicon,
                 gateway.settings.filter_profile,
@@ -183,7 +216,7 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
             meter.prepared = prepared = await prepare(
                 screened.request,
                 screened.profile,
-                meter.principal,
+                principal,
                 meter.caller,
                 gateway.settings,
                 gateway.pepper,
@@ -192,10 +225,11 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                 gateway.learned,
             )
             answer.adjusted(prepared.adjusted)
+            refuse_hopeless(meter, prepared, gateway.workers)
             meter.limits_asked = True
             prepared, meter.admission = await admit(
                 prepared,
-                meter.principal,
+                principal,
                 gateway.limiter,
                 gateway.workers,
                 gateway.settings,
@@ -204,17 +238,18 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
             meter.prepared = prepared
             meter.standing = meter.admission.standing
             answer.limited(meter.standing)
+            run.admitted(About(prepared.adjusted, screened.annotations))
             recording = await record_intent(meter, gateway.audit)
             silence = gateway.settings.inter_token_seconds
             asked: PreparedRequest | None = prepared
             while asked is not None:
                 try:
                     async with (
-                        route(asked, gateway.workers, meter) as upstream,
+                        route(asked, principal, gateway.workers, meter) as upstream,
                         aclosing(stream(upstream, asked, meter, silence)) as batches,
                     ):
                         async for events in batches:
-                            await _send(events, answer, recording)
+                            await _show(events, meter, answer, recording)
                             meter.delivered(events)
                 except GatewayError:
                     if not stands(asked, meter):
@@ -222,18 +257,57 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
                     break
                 last, asked = asked, rescue(asked, meter, gateway.workers)
             if gateway.sealer is not None and prepared.seal:
-                tenant = meter.principal.tenant
-                seals = seal(last, meter, tenant, gateway.sealer, gateway.metrics)
-                await _send(seals, answer, recording)
+                seals = seal(last, meter, principal.tenant, gateway.sealer, gateway.metrics)
+                await _show(seals, meter, answer, recording)
+            run.complete(meter.usage, meter.finishes)
     return answer
 
 
-async def _send(events: Sequence[Visible], answer: Answer, recording: Recording) -> None:
-    """Only after what has to be on disk before it."""
+async def _follow(
+    run: Run, call: Call, gateway: Gateway, meter: Meter, interruption: Interruption
+) -> Answer:
+    """A request that is being answered already. It has its own record, and its tokens are paid by
+    the one that was asked."""
+    request, principal = _known(meter)
+    answer = call.answer(request, principal.policy)
+    with run.followed() as news:
+        async with call.watch(interruption.interrupt), answer.pulse(lambda: run.waiting()):
+            with patience(meter, run.outlives_a_follower, interruption.interrupt):
+                found = await about(run, news)
+                meter.attached = run
+                gateway.metrics.pool.attached()
+                answer.attached(run.origin.request_id)
+                answer.adjusted(found.adjusted)
+                answer.annotated(found.domains, in_body=request.annotate)
+                meter.limits_asked = True
+                await count(meter, gateway.limiter, requests=1)
+                answer.limited(meter.standing)
+                recording = await record_intent(meter, gateway.audit)
+                async with aclosing(follow(run, news)) as batches:
+                    async for events in batches:
+                        await _show(events, meter, answer, recording)
+                        meter.delivered(events)
+    return answer
+
+
+def _known(meter: Meter) -> tuple[ChatRequest, Principal]:
+    assert meter.request is not None  # noqa: S101 - narrows; it was read
+    assert meter.principal is not None  # noqa: S101 - narrows; it was authenticated
+    return meter.request, meter.principal
+
+
+async def _show(
+    events: Sequence[Visible], meter: Meter, answer: Answer, recording: Recording
+) -> None:
+    """To the client, only after what has to be on disk before it; and to those who read along,
+    each of whom has a record of its own."""
     written = recording.said(events)
+    if meter.run is not None:
+        meter.run.publish(events)
     if written is not None:
         await written
-    await answer.send(events)
+    if meter.left is None:
+        await answer.send(events)
 
 
 async def _end(meter: Meter, gateway: Gateway) -> None:
@@ -241,6 +315,8 @@ async def _end(meter: Meter, gateway: Gateway) -> None:
     await _settle(meter, gateway)
     learn(meter, gateway.learned, gateway.metrics)
     await _tell(meter, gateway)
+    if meter.run is not None:
+        meter.run.end(None if meter.error is meter.left else meter.error)
 
 
 async def _tell(meter: Meter, gateway: Gateway) -> None:

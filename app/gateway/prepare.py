@@ -66,7 +66,7 @@ async def prepare(
     thinking = thinking_tokens(request, policy, settings)
     if thinking is not None:
         fields["thinking_token_budget"] = thinking
-    estimate = expect(fields, principal, learned, caller.started_at)
+    estimate = expect(fields, principal, learned, caller.started_at, request.affinity_hint)
     fitted = await fit(request, fields, principal, estimate, settings, workers)
     fields["max_tokens"] = fitted.max_tokens
     prepared = PreparedRequest(

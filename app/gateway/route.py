@@ -1,60 +1,121 @@
-"""Which worker, and its answer opened: retried on another one only before the first byte."""
+"""A turn on a worker, and its answer opened: retried on another one only before the first byte."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from app.errors import GatewayError, UpstreamFailed
+from app.gateway.fit import cold_limit
 from app.gateway.meter import Meter
-from app.gateway.types import PreparedRequest
+from app.gateway.types import PreparedRequest, Principal
+from app.protocol.prefix import Prefix
+from app.settings import Settings
+from app.store.policy import Priority
+from app.upstream.ask import Ask
 from app.upstream.endpoint import Endpoint
 from app.upstream.opened import Upstream
 from app.upstream.refusals import ConnectFailed, WorkerBusy
+from app.upstream.timeouts import TimedOut, Timeout
 from app.upstream.worker_stream import WorkerStream
 from app.upstream.workers import Workers
 
-MAX_ATTEMPTS = 2  # one retry elsewhere
+# One that may have cost its worker something is made once. What never reached a worker, or was on
+# one that is gone, goes on to the next, as long as there may be one that is not gone, too.
+MAX_TRIES = 4
 
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class _Tries:
+    failed: list[Endpoint] = field(default_factory=list)
+    retried: bool = False  # after a worker had failed that is still there
+
+    def go_on(self, error: GatewayError, ask: Ask, workers: Workers) -> bool:
+        """Whether to ask another one than those that have failed."""
+        costly = not _is_gone(error)
+        if (costly and self.retried) or len(self.failed) == MAX_TRIES:
+            return False
+        if not workers.may_retry(ask, self.failed, retry=costly):
+            return False
+        self.retried = self.retried or costly
+        return True
+
+
 @asynccontextmanager
 async def route(
-    prepared: PreparedRequest, workers: Workers, meter: Meter
+    prepared: PreparedRequest, principal: Principal, workers: Workers, meter: Meter
 ) -> AsyncIterator[Upstream]:
     """An answer that has begun, closed at the end of the block so that its worker stops.
 
-    Raises Unavailable where no worker can take it, InvalidRequest where none can do what it asks
-    for, UpstreamFailed where the last one failed.
+    Waits for a place on a worker. Raises Unavailable where none can take it, or not in time,
+    InvalidRequest where none can do what it asks for, ColdPrefillTooLong where the one that knew
+    its beginning is gone, UpstreamFailed where the last one failed.
     """
-    failed: list[Endpoint] = []
+    ask = _ask_of(prepared, principal, workers.settings, meter)
+    tries = _Tries()
     while True:
-        endpoint = workers.pool.pick(
-            tokens=prepared.needed_tokens, but=failed, fields=prepared.fields
-        )
-        with endpoint.carrying(workers.metrics):
-            meter.ask(endpoint)
+        entrance = workers.turn(ask, but=tries.failed, retry=tries.retried)
+        meter.waits(entrance.waiting)
+        async with entrance as turn:
+            meter.ask(turn.endpoint)
             try:
-                stream, first = await _open(prepared, endpoint, workers, meter)
+                stream, first = await _open(prepared, turn.endpoint, workers, meter)
             except GatewayError as error:
                 meter.refused()
                 if not isinstance(error, UpstreamFailed | WorkerBusy):
                     raise
-                failed.append(endpoint)
-                _note_failure(error, endpoint, workers, meter)
-                another = workers.pool.another(
-                    tokens=prepared.needed_tokens, but=failed, fields=prepared.fields
-                )
-                if len(failed) == MAX_ATTEMPTS or not another:
+                tries.failed.append(turn.endpoint)
+                _note_failure(error, turn.endpoint, workers, meter)
+                if not tries.go_on(error, ask, workers):
                     raise
                 workers.metrics.upstream_retried(_reason(error))
+                left = workers.settings.queue_seconds - meter.waited_seconds
+                ask = replace(ask, wait_seconds=max(0.0, left))
                 continue
             try:
-                yield Upstream(endpoint, stream, first)
+                yield Upstream(turn, stream, first)
             finally:
                 stream.close()
             return
+
+
+def _is_gone(error: GatewayError) -> bool:
+    """Whether the worker that failed has nothing of the request, or will do nothing more at all."""
+    if isinstance(error, TimedOut):
+        return error.kind is Timeout.STANDSTILL
+    return isinstance(error, ConnectFailed | WorkerBusy)
+
+
+def _ask_of(
+    prepared: PreparedRequest, principal: Principal, settings: Settings, meter: Meter
+) -> Ask:
+    policy, estimate, again = principal.policy, prepared.estimate, prepared.rescue is not None
+    return Ask(
+        tenant=principal.tenant,
+        prompt_tokens=prepared.prompt_tokens,
+        output_tokens=prepared.max_tokens * prepared.request.n,
+        needed_tokens=prepared.needed_tokens,
+        fields=prepared.fields,
+        prefix=Prefix(0) if estimate is None else estimate.prefix,
+        conversation=b"" if estimate is None else estimate.conversation,
+        priority=policy.priority or Priority.INTERACTIVE,
+        wait_seconds=settings.queue_seconds,
+        tags=frozenset(policy.worker_tags or ()),
+        max_cold_tokens=None if again else cold_limit(prepared.request, principal),
+        chat=prepared.request.chat,
+        read_by=_reader(meter) if again else None,
+    )
+
+
+def _reader(meter: Meter) -> Endpoint | None:
+    """The worker that gave the answer before, if it still has the prompt."""
+    turn = meter.turns[-1] if meter.turns else None
+    if turn is None or turn.generation != turn.endpoint.generation:
+        return None
+    return turn.endpoint
 
 
 async def _open(
@@ -70,6 +131,12 @@ async def _open(
     )
     try:
         first = await stream.read()
+    except TimedOut:
+        stream.close()
+        raise
+    except UpstreamFailed as error:
+        stream.close()
+        raise ConnectFailed("the connection broke before the answer's first byte") from error
     except BaseException:  # cancellation too: whoever opened it closes it
         stream.close()
         raise

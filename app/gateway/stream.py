@@ -37,6 +37,7 @@ async def stream(
         prepared.rules, start=_start(prepared, endpoint), verified=endpoint.verified
     )
     meter.readers.append(reader)
+    meter.turns.append(upstream.turn)
     data = upstream.first
     heard = 0
     begun = False
@@ -45,12 +46,17 @@ async def stream(
         meter.held(reader.held, released=bool(events))
         if reader.deltas > heard:
             # The prefill is over with the first delta, not with the first comment or role.
-            upstream.stream.heard() if heard else upstream.stream.expect(inter_token_seconds)
+            if heard:
+                upstream.stream.heard()
+            else:
+                upstream.turn.began()
+                upstream.stream.expect(inter_token_seconds)
             heard = reader.deltas
         if events or not (begun or reader.failure):
             begun = True
             yield events
         if reader.failure is not None:
+            upstream.stream.broke()
             log.warning("worker_stream_broken", worker=endpoint.name, reason=reader.failure)
             raise UpstreamFailed("The model server failed while it was answering.")
         if reader.stopped_here:
@@ -59,8 +65,10 @@ async def stream(
             break
         data = await _more(upstream, reader)
     if not reader.complete:
+        upstream.stream.broke()
         log.warning("worker_stream_cut", worker=endpoint.name)
         raise UpstreamFailed("The model server ended its answer before it was complete.")
+    upstream.stream.is_whole()
     await _read_trailing(upstream)
 
 
@@ -70,6 +78,7 @@ async def _more(upstream: Upstream, reader: AnswerReader) -> bytes:
         return await upstream.stream.read()
     except UpstreamFailed:
         if reader.complete:
+            upstream.stream.is_whole()
             return b""
         raise
 

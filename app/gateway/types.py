@@ -3,14 +3,13 @@
 The values are frozen: a step makes a new one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from app.errors import GatewayError
-from app.gateway.interruption import Interruption
 from app.limits.subjects import Standing
 from app.protocol.domains import Domain, Verdict
 from app.protocol.events import Usage, Visible
@@ -22,6 +21,7 @@ from app.protocol.token_estimate import TextProfile
 from app.rules.rulebook import Profile
 from app.store.policy import NO_LIMITS, DomainAction, Limits, Policy
 from app.store.tenant import AuditOnFailure
+from app.upstream.turn import Waiting
 
 # Of a request, one by one: a prompt of megabytes may have hundreds of thousands.
 MAX_LISTED_HITS = 256
@@ -51,13 +51,14 @@ class Rescue(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PromptEstimate:
     """What can be said of a prompt that no worker has seen, and from what: the answer will show
-    how right it was."""
+    how right it was. `conversation` is the same in every replica, for each turn of it."""
 
     prompt_tokens: int
     cached_tokens: int
     profile: TextProfile
     prefix: Prefix
-    known: KnownPrefix
+    known: Mapping[str, KnownPrefix]  # by worker
+    conversation: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class Caller:
     user_agent: str | None = None
     client_request_id: str | None = None
     retry_count: str | None = None
+    idempotency_key: str | None = None
+    patience_seconds: float | None = None  # how long it waits for an answer that is not streamed
 
 
 class Answer(Protocol):
@@ -150,14 +153,18 @@ class Answer(Protocol):
         """Says in a header, if none has left yet, and in the body where that was asked for, of
         which high-risk domains the prompt is."""
 
+    def attached(self, request_id: str) -> None:
+        """Says in a header, if none has left yet, whose answer it is."""
+
     async def send(self, events: Sequence[Visible]) -> None:
         """Passes on what may be shown. The first call commits the status line."""
 
     async def finish(self, usage: Usage, finishes: Mapping[int, str]) -> None:
         """The finish reasons by choice, and the end."""
 
-    def pulse(self) -> AbstractAsyncContextManager[None]:
-        """While it is open, a silent stream is kept alive."""
+    def pulse(self, waiting: Callable[[], Waiting | None]) -> AbstractAsyncContextManager[None]:
+        """While it is open, a silent stream is kept alive. Who wants to know is told how it stands
+        with its `waiting`."""
 
 
 class Call(Protocol):
@@ -171,8 +178,8 @@ class Call(Protocol):
     async def read(self) -> ChatRequest:
         """Reads and parses the body: only for a caller whom we know."""
 
-    def watch(self, interruption: Interruption) -> AbstractAsyncContextManager[None]:
-        """While it is open, the client's leaving interrupts. Only after the body was read."""
+    def watch(self, left: Callable[[GatewayError], None]) -> AbstractAsyncContextManager[None]:
+        """While it is open, `left` is told when the client leaves. Only after the body was read."""
 
     def answer(self, request: ChatRequest, policy: Policy) -> Answer: ...
 

@@ -15,6 +15,9 @@ Ends = tuple[tuple[int, int], ...]
 # Of the cache. The rest is for answers that are being written and for checkpoints: each is as large
 # as 1,600 tokens, and a conversation leaves one with every turn.
 PROMPTS_SHARE = 0.8
+# Of one worker: those that are remembered at all have some 8,000 tokens or more, so this is for
+# caches beyond any GPU's. At most 10 KB each, the ends of messages.
+MAX_PROMPTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,15 @@ class CacheRoom:
 
     def take(self, ends: Ends, text_bytes: int, prompt_tokens: int) -> Iterator[Ends]:
         """It has read this; the ends of those prompts for which that leaves no room."""
+        if self.capacity_tokens is None:
+            return
         before = self._take_out(ends)
         new_bytes = text_bytes - (0 if before is None else before.text_bytes)
         own = prompt_tokens * new_bytes // text_bytes + (0 if before is None else before.own_tokens)
         self._prompts[ends[-1][0]] = _Prompt(ends, text_bytes, own)
         self._tokens += own
-        if self.capacity_tokens is None:
-            return
         most = PROMPTS_SHARE * self.capacity_tokens
-        while self._tokens > most and len(self._prompts) > 1:
+        while (self._tokens > most and len(self._prompts) > 1) or len(self._prompts) > MAX_PROMPTS:
             _, prompt = self._prompts.popitem(last=False)
             self._tokens -= prompt.own_tokens
             yield prompt.ends

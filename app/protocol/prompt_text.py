@@ -1,6 +1,7 @@
 """The text of a prompt, as a worker's template renders it: tools first, then the messages.
 
-One walk over it serves the estimate of its tokens and the memory of its prefix.
+One walk over it serves the estimate of its tokens, the memory of its prefix and the key of its
+conversation.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class PromptText:
     sections: tuple[tuple[bytes, ...], ...]
     section_bytes: tuple[int, ...]
     text_bytes: int
+    first_user: int = 0  # the section of the first user's message; 0: there is none
 
     @property
     def has_tools(self) -> bool:
@@ -39,9 +41,11 @@ def prompt_text(fields: Json) -> PromptText:
     """Of a worker's request. A conversation that goes on has the sections that it had, and more."""
     tools = fields.get("tools")
     sections: list[tuple[bytes, ...]] = [(orjson.dumps(tools) if tools else b"",)]
-    sections += [_section(message) for message in fields["messages"]]
+    messages = fields["messages"]
+    sections += [_section(message) for message in messages]
     sizes = tuple(sum(map(len, section)) for section in sections)
-    return PromptText(tuple(sections), sizes, sum(sizes))
+    users = (at for at, message in enumerate(messages, 1) if message["role"] == "user")
+    return PromptText(tuple(sections), sizes, sum(sizes), next(users, 0))
 
 
 def _section(message: Json) -> tuple[bytes, ...]:

@@ -54,6 +54,7 @@ class ChatRequest:
     # Several system texts, which `messages` has as one: with the index of each.
     system_parts: tuple[tuple[int, str], ...] = ()
     max_cold_prefill_tokens: int | None = None  # by a header, beside the key's own
+    affinity_hint: str | None = None  # what the client calls its conversation
     annotate: bool = False  # the client wants to be told of domains in the body, too
     sent: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -14,6 +14,8 @@ from app.protocol.domains import Domain
 
 Limit = Annotated[int, Field(ge=1, le=10**12)]
 MAX_TOOL_RULES = 256
+MAX_WORKER_TAGS = 16
+MAX_GRACE_SECONDS = 3_600  # as long as an answer may take
 MAX_PATTERN_CHARACTERS = 512
 # Of one policy, in all of its tools: each may take some 50 ms to compile.
 MAX_PATTERNS = 256
@@ -28,6 +30,13 @@ class Reasoning(StrEnum):
     HIDDEN = "hidden"
     VISIBLE = "visible"  # as `reasoning`
     SEALED = "sealed"  # encrypted, to be sent back
+
+
+class Priority(StrEnum):
+    """Whose requests wait longer where workers are short."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"  # gets one turn of eight while others wait
 
 
 def _storable(text: str) -> str:
@@ -78,6 +87,7 @@ Pattern = Annotated[
     AfterValidator(_storable),
     AfterValidator(_compilable),
 ]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,48}$")]
 DomainAction = Literal["allow", "annotate", "refuse"]
 # As `AuditLevel` of the audit log says them, which the store knows nothing of.
@@ -148,6 +158,15 @@ class Policy(Limits):
     cold_sampling: Literal["raise", "refuse", "pass"] | None = None  # None: raise
     engine_parameters: tuple[EngineParameter, ...] | None = None
     tools: AllowedTools | None = None
+
+    # -- which workers, and when
+    priority: Priority | None = None  # None: interactive
+    # All of these a worker must have; None: any worker will do.
+    worker_tags: Annotated[tuple[Tag, ...], Field(max_length=MAX_WORKER_TAGS)] | None = None
+
+    # A request whose client has left goes on for so long, if its prompt has cost much already, for
+    # the same one coming back. None: it is given up.
+    finish_after_leaving_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS)] | None = None
 
     # -- what is filtered
     filter_profile: ProfileName | None = None  # None: that of the settings

@@ -15,7 +15,6 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
-    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -24,6 +23,7 @@ from app.protocol.events import Usage
 from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
 from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.histogram import BatchHistogram
+from app.telemetry.pool_metrics import PoolMetrics
 from app.telemetry.series import (
     ADJUSTED_FIELDS,
     AUTHENTICATION_FAILURES,
@@ -40,6 +40,7 @@ from app.telemetry.series import (
     TOKEN_KINDS,
     Series,
 )
+from app.telemetry.worker_series import several_processes
 
 OTHER = "other"
 MODEL_LABELS = {MODEL_ID: MODEL_ID, MODEL_ALIAS: MODEL_ID}  # all others are "other"
@@ -57,8 +58,8 @@ class FinishedRequest:
 
     `code` is the error's, None for success. `token_gaps_seconds` are the times between the
     deliveries to the client, `hold_backs_seconds` those that text waited in a filter;
-    `overhead_seconds` runs from the request's reception to the first worker being asked, None where
-    none was.
+    `overhead_seconds` runs from the request's reception to its waiting for a worker; None where
+    none was asked.
     """
 
     route: str
@@ -81,9 +82,10 @@ class Metrics:
         # The library would show the time of creation beside each series, which nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
         self._registry = CollectorRegistry() if registry is None else registry
-        if not _several_processes():
+        if not several_processes():
             ProcessCollector(registry=self._registry)
         self._series = series = Series(self._registry)
+        self.pool = PoolMetrics(self._registry)
         self._running = _Running(series.in_flight)
         self._requests: dict[_RequestKey, _RequestSeries] = {}
         self._models: dict[str, _ModelSeries] = {}
@@ -114,8 +116,15 @@ class Metrics:
         self._reloads = _each(series.rules_reloads, RELOAD_OUTCOMES)
         self._checkpoints = _each(series.audit_checkpoints, CHECKPOINT_PLACES)
         self._checkpoint_failures = _each(series.audit_checkpoint_failures, CHECKPOINT_PLACES)
-        self._checks: dict[str, dict[str, Counter]] = {}
+        self._upstream_requests = self.pool.workers.of(series.upstream_requests)
+        self._worker_up = self.pool.workers.of(series.worker_up)
+        self._checks = self.pool.workers.of(series.worker_checks)
         series.build_info.labels(version).set(1)
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether this is one of the processes of one gateway, which count together."""
+        return several_processes()
 
     # -- requests
 
@@ -230,30 +239,25 @@ class Metrics:
         """`kind`: comment or delta."""
         self._keepalives[kind].inc()
 
-    # -- workers; `worker` is a name from the settings
+    # -- workers; `worker` is a name of one in the pool
 
     def upstream_succeeded(self, worker: str) -> None:
-        self._series.upstream_requests.labels(worker, "ok").inc()
+        self._upstream_requests.of(worker, "ok").inc()
 
     def upstream_failed(self, worker: str, reason: str) -> None:
-        self._series.upstream_requests.labels(worker, reason).inc()
+        self._upstream_requests.of(worker, reason).inc()
 
     def upstream_retried(self, reason: str) -> None:
         self._series.upstream_retries.labels(reason).inc()
 
     def worker_up(self, worker: str, *, up: bool) -> None:
-        self._series.worker_up.labels(worker).set(1 if up else 0)
-
-    def worker_in_flight(self, worker: str, requests: int) -> None:
-        self._series.worker_in_flight.labels(worker).set(requests)
+        self._worker_up.of(worker).set(1 if up else 0)
 
     def worker_checked(self, worker: str, outcome: str) -> None:
         """`outcome`: ok, failed or undecided."""
-        checks = self._checks.get(worker)
-        if checks is None:
-            labels = self._series.worker_checks.labels
-            checks = self._checks[worker] = {each: labels(worker, each) for each in CHECK_OUTCOMES}
-        checks[outcome].inc()
+        for each in CHECK_OUTCOMES:  # made together: those that are at 0 are seen, too
+            self._checks.of(worker, each)
+        self._checks.of(worker, outcome).inc()
 
     # -- audit
 
@@ -301,7 +305,7 @@ class Metrics:
         With several processes this reads the files of all.
         """
         registry = self._registry
-        if _several_processes():
+        if several_processes():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's
         return generate_latest(registry), CONTENT_TYPE_LATEST
@@ -373,8 +377,3 @@ class _ModelSeries:
             self.reasoning.inc(usage.reasoning_tokens)
         if usage.cached_tokens:
             self.cached.inc(usage.cached_tokens)
-
-
-def _several_processes() -> bool:
-    """The library decides once, when it is imported."""
-    return bool(values.ValueClass._multiprocess)

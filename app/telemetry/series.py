@@ -53,7 +53,7 @@ OVERHEAD_SECONDS = (
 )  # fmt: skip
 
 
-class _Family:
+class Family:
     """Makes series in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -82,7 +82,7 @@ class _Family:
 
 class Series:
     def __init__(self, registry: CollectorRegistry) -> None:
-        family = _Family(registry)
+        family = Family(registry)
         self.build_info = family.gauge(
             "build_info", "1, labelled with the version.", ["version"], several="livemax"
         )
@@ -97,7 +97,7 @@ class Series:
         self._limits(family)
         self._audit(family)
 
-    def _requests(self, family: _Family) -> None:
+    def _requests(self, family: Family) -> None:
         self.requests = family.counter(
             "requests",
             "Requests that ended, by status and by the code of the error (empty: none).",
@@ -111,7 +111,7 @@ class Series:
         )
         self.overhead = family.histogram(
             "overhead_seconds",
-            "From the reception of a request, its body included, to the first worker asked.",
+            "From the reception of a request, its body included, to its waiting for a worker.",
             buckets=OVERHEAD_SECONDS,
         )
         self.in_flight = family.gauge(
@@ -130,7 +130,7 @@ class Series:
             "client_cancelled", "Requests whose client left before the end."
         )
 
-    def _models(self, family: _Family) -> None:
+    def _models(self, family: Family) -> None:
         self.first_token = family.histogram(
             "time_to_first_token_seconds",
             "From the reception of a request to the first token that its client may see.",
@@ -154,7 +154,7 @@ class Series:
             buckets=ESTIMATE_RATIOS,
         )
 
-    def _workers(self, family: _Family) -> None:
+    def _workers(self, family: Family) -> None:
         self.upstream_requests = family.counter(
             "upstream_requests",
             'Requests to workers, by "ok" or the reason of the failure.',
@@ -167,19 +167,13 @@ class Series:
         self.worker_up = family.gauge(
             "worker_up", "1 while a worker takes requests, else 0.", ["worker"], several="livemin"
         )
-        self.worker_in_flight = family.gauge(
-            "worker_in_flight",
-            "Requests that a worker is serving for us.",
-            ["worker"],
-            several="livesum",
-        )
         self.worker_checks = family.counter(
             "worker_check",
             "Checks whether a worker splits the thought off as it should, by outcome.",
             ["worker", "outcome"],
         )
 
-    def _streams(self, family: _Family) -> None:
+    def _streams(self, family: Family) -> None:
         self.stream_errors = family.counter(
             "stream_errors", "Streams that ended with an error event, by its code.", ["code"]
         )
@@ -187,7 +181,7 @@ class Series:
             "keepalives", "Signs of life sent into silent streams, by kind.", ["kind"]
         )
 
-    def _thoughts(self, family: _Family) -> None:
+    def _thoughts(self, family: Family) -> None:
         self.think_leaks_prevented = family.counter(
             "think_leak_prevented",
             "Times that hidden text was kept from a client which the worker's own split would have "
@@ -210,7 +204,7 @@ class Series:
             ["event"],
         )
 
-    def _answers(self, family: _Family) -> None:
+    def _answers(self, family: Family) -> None:
         self.answers_stopped = family.counter(
             "answers_stopped", "Answers that we ended before the worker did, by reason.", ["reason"]
         )
@@ -225,7 +219,7 @@ class Series:
             ["reason"],
         )
 
-    def _policy(self, family: _Family) -> None:
+    def _policy(self, family: Family) -> None:
         self.tools_refused = family.counter(
             "tools_refused", "Requests refused with 403 for a tool that their key may not use."
         )
@@ -233,7 +227,7 @@ class Series:
             "requests_adjusted", "Requests changed to what may be asked, by field.", ["field"]
         )
 
-    def _filters(self, family: _Family) -> None:
+    def _filters(self, family: Family) -> None:
         self.filter_hits = family.counter(
             "filter_hits",
             "What the rules found, by rule, by what was done about it, and by where it stood.",
@@ -255,7 +249,7 @@ class Series:
             ["outcome"],
         )
 
-    def _limits(self, family: _Family) -> None:
+    def _limits(self, family: Family) -> None:
         self.limits_degraded = family.gauge(
             "limits_degraded",
             "1 while Redis cannot be asked and this replica enforces its share of the limits.",
@@ -272,7 +266,7 @@ class Series:
             "budget_recounts", "Token budgets counted again from the audit log.", ["outcome"]
         )
 
-    def _audit(self, family: _Family) -> None:
+    def _audit(self, family: Family) -> None:
         self.audit_records = family.counter(
             "audit_records",
             "Audit records that were written; each request has an intent and an outcome.",

@@ -28,7 +28,7 @@ from app.protocol.tags import CALL_TAG, CLOSE_TAG, Kind, tags
 from app.settings import Engine, Separation
 from app.upstream.client import WorkerClient
 from app.upstream.endpoint import Endpoint
-from app.upstream.engines import worker_body
+from app.upstream.engines import rid_of, worker_body
 
 QUESTION = "What is two plus two?"
 TOOL_QUESTION = "What is the weather in Paris?"
@@ -206,11 +206,12 @@ async def _ask(
     }
     if tools:
         fields["tools"] = list(tools)
-    body = worker_body(endpoint.dialect, endpoint.settings, endpoint.model or "", fields)
     # Its own every time: other replicas ask as well, and engines refuse an id that is in use.
     request_id = f"req_check_{secrets.token_hex(8)}"
+    rid = rid_of(endpoint.dialect, request_id)
+    body = worker_body(endpoint.dialect, endpoint.settings, endpoint.model or "", fields, rid)
     stream = await client.open(
-        endpoint, body, request_id=request_id, first_byte_seconds=seconds, kept=False
+        endpoint, body, request_id=request_id, first_byte_seconds=seconds, rid=rid, ours=True
     )
     decoder = SSEDecoder()
     events: list[Event] = []

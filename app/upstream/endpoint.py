@@ -1,11 +1,14 @@
 """One worker as the pool knows it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
-from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
-from app.telemetry.metrics import Metrics
+from app.pool_settings import PoolSettings
+from app.settings import DEFAULT_CONTEXT_TOKENS, Engine, WorkerSettings
 from app.upstream.engines import Dialect, dialect_of
+from app.upstream.load import LoadRules, WorkerLoad
+
+# It answers one request after the other, and crashes on some that come together.
+TRANSFORMERS_CONCURRENCY = 1
 
 
 class Endpoint:
@@ -14,23 +17,58 @@ class Endpoint:
     `ready` is the prober's verdict and the data path's: a failed connection takes it back at once.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, rules: PoolSettings | None = None) -> None:
         self.settings = settings
         self.url = settings.base_url
-        # Its name in logs, metrics and audit records: the URL without credentials.
-        self.name = self.url.rpartition("@")[2].removeprefix("http://").removeprefix("https://")
+        self.name = settings.name
+        self.tags = settings.tags
         self.dialect: Dialect = dialect_of(settings)
+        self.load = WorkerLoad(LoadRules.of(rules or PoolSettings(), _max_concurrency(settings)))
         self.ready = False
         self.verified = False  # it was seen to split the thought off as its settings say
+        self.draining = False  # nothing new is sent to it
+        # Monotonic seconds; None: it is trusted. From then on it gets one request at a time, until
+        # whoever ejected it says None again.
+        self.ejected_until: float | None = None
+        self.on_trial = False  # that one request is there
+        self.in_flight = 0  # requests with it, of whatever generation
         self.calls: str | None = None  # how it was seen to call tools
-        self.in_flight = 0
         self.model: str | None = None  # what the worker calls the model; asked of it
         self._context_tokens: int | None = None
+
+    @property
+    def generation(self) -> int:
+        """Another one has nothing of what was given to the one before."""
+        return self.load.generation
+
+    def renew(self) -> None:
+        """It was restarted, or away for so long that it may have been."""
+        self.load.renew()
+
+    def reconfigure(self, settings: WorkerSettings) -> None:
+        """Of a worker that `is_asked_as` before: whatever else is said of it. It acts on requests
+        that are still to be given to it."""
+        self.settings = settings
+        self.url = settings.base_url
+        self.tags = settings.tags
+        self.load.rules = replace(self.load.rules, max_streams=_max_concurrency(settings))
+
+    @property
+    def last_resort(self) -> bool:
+        """For development: asked only where no other can be."""
+        return self.settings.engine is Engine.TRANSFORMERS
 
     @property
     def context_tokens(self) -> int:
         """Configured, else what the worker said, else what the model is meant to be served with."""
         return self.settings.max_model_len or self._context_tokens or DEFAULT_CONTEXT_TOKENS
+
+    def takes_requests(self, now: float) -> bool:
+        """Whether anything new may be sent to it, room or not."""
+        if not self.ready or self.draining:
+            return False
+        until = self.ejected_until
+        return until is None or (now >= until and not self.on_trial)
 
     def headers(self) -> dict[str, str]:
         """Built from scratch: no header of a caller ever reaches a worker."""
@@ -43,13 +81,8 @@ class Endpoint:
         self.model = model
         self._context_tokens = context_tokens
 
-    @contextmanager
-    def carrying(self, metrics: Metrics) -> Iterator[None]:
-        """Counts one request while it is open here."""
-        self.in_flight += 1
-        metrics.worker_in_flight(self.name, self.in_flight)
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            metrics.worker_in_flight(self.name, self.in_flight)
+
+def _max_concurrency(settings: WorkerSettings) -> int | None:
+    if settings.engine is Engine.TRANSFORMERS:
+        return TRANSFORMERS_CONCURRENCY
+    return settings.max_concurrency

@@ -4,6 +4,7 @@ A worker's request is built here, from fields that we name: the model card's sam
 worker's own defaults, under what the client set, under the worker's overrides.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,18 +43,28 @@ class Dialect:
     ignores_choice: bool = False  # of a tool: it calls one or none as it likes
     thinking_quota: bool = False  # `thinking_token_budget`
     inline: bool = False  # the thought is in the text, so a grammar would begin within it
+    # Closing the connection does not stop it: it has to be told, by the id that we gave it.
+    abortable: bool = False
+    has_health: bool = True  # `/health` says whether it lives
+    has_metrics: bool = True  # `/metrics` may say how much it has
+    caches_prefixes: bool = True
 
 
 _ENGINE_EXTRAS = frozenset({"top_k", "min_p", "repetition_penalty"})
 # `cache_salt` separates tenants in the prefix cache; only vLLM and SGLang know it.
 _DIALECTS = {
     Engine.VLLM: Dialect(usage_in_chunks=True, chat_tokenize=True, continues=True),
-    Engine.SGLANG: Dialect(usage_in_chunks=True, continues=True),
+    # `max_tokens` and all else as vLLM has it. What has `n` > 1 it runs under ids of its own, which
+    # nobody can abort.
+    Engine.SGLANG: Dialect(usage_in_chunks=True, continues=True, abortable=True),
     Engine.TRANSFORMERS: Dialect(
         dropped=_ENGINE_EXTRAS
         | {"cache_salt", "stream_options", "tool_choice", "parallel_tool_calls", "n"},
         single_choice=True,
         ignores_choice=True,
+        has_health=False,  # its own says no more than its list of models
+        has_metrics=False,
+        caches_prefixes=False,
     ),
     Engine.LLAMACPP: Dialect(
         renamed={"repetition_penalty": "repeat_penalty"},
@@ -64,7 +75,9 @@ _DIALECTS = {
         keeps_alive=False,  # it promises to, and closes them
         single_choice=True,
     ),
-    Engine.OPENAI: Dialect(dropped=_ENGINE_EXTRAS | {"cache_salt"}),
+    Engine.OPENAI: Dialect(
+        dropped=_ENGINE_EXTRAS | {"cache_salt"}, has_health=False, has_metrics=False
+    ),
 }
 
 
@@ -85,7 +98,19 @@ def dialect_of(settings: WorkerSettings) -> Dialect:
     return dialect
 
 
-def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: Json) -> bytes:
+def rid_of(dialect: Dialect, request_id: str) -> str | None:
+    """The id by which this try can be aborted; None where that is not needed. SGLang aborts all
+    whose ids begin with it, so ours are all of one length."""
+    return f"{request_id}-{secrets.token_hex(4)}" if dialect.abortable else None
+
+
+def worker_body(
+    dialect: Dialect,
+    settings: WorkerSettings,
+    model: str,
+    fields: Json,
+    rid: str | None = None,
+) -> bytes:
     """The JSON that a worker is sent: always a stream, always with usage."""
     options: dict[str, Any] = {"include_usage": True}
     # Per choice, so that of several the sum would not be known.
@@ -107,6 +132,8 @@ def worker_body(dialect: Dialect, settings: WorkerSettings, model: str, fields: 
     body |= {"model": model, "stream": True}
     if "stream_options" not in dialect.dropped:
         body["stream_options"] = options
+    if rid is not None:
+        body["rid"] = rid
     return orjson.dumps(body)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.upstream.endpoint import Endpoint
+from app.upstream.turn import Turn
 from app.upstream.worker_stream import WorkerStream
 
 
@@ -10,6 +11,10 @@ from app.upstream.worker_stream import WorkerStream
 class Upstream:
     """`first` is what came first: until then the request could have gone elsewhere."""
 
-    endpoint: Endpoint
+    turn: Turn
     stream: WorkerStream
     first: bytes
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.turn.endpoint

@@ -1,88 +1,103 @@
-"""The workers, and which of them is asked next."""
+"""The workers that there are."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from app.errors import InvalidRequest, Unavailable
-from app.protocol.request import Json
-from app.settings import WorkerSettings
+from app.pool_settings import PoolSettings
+from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
 from app.upstream.endpoint import Endpoint
-from app.upstream.engines import unsupported
+from app.upstream.refusals import no_worker
 
 RETRY_AFTER_SECONDS = 5.0  # one round of probes
-NOTHING_SPECIAL: Json = {}
 
 
 class Pool:
-    """Every worker serves the same model; the one with the fewest requests in flight is asked."""
+    """Every worker serves the same model. They may come and go while requests run."""
 
-    def __init__(self, workers: Sequence[WorkerSettings]) -> None:
-        self.endpoints = [Endpoint(worker) for worker in workers]
+    def __init__(
+        self, workers: Sequence[WorkerSettings], settings: PoolSettings | None = None
+    ) -> None:
+        self._settings = settings or PoolSettings()
+        self.endpoints = [Endpoint(worker, self._settings) for worker in workers]
+        self._leaving: set[Endpoint] = set()
         self._turn = 0
         self.lost = asyncio.Event()  # one was found missing: it is worth looking now
+        self.on_change: Callable[[], None] = _nothing
+        self.on_removed: Callable[[Endpoint], None] = _nothing_of
+
+    def changed(self) -> None:
+        """To be called when a worker became ready or ceased to be, was ejected or let in again, or
+        has said how much it has: those that wait for one look again."""
+        self.on_change()
 
     def lose(self, endpoint: Endpoint) -> None:
         """It could not be reached: not asked again before the prober has seen it."""
         endpoint.ready = False
         self.lost.set()
+        self.changed()
 
     @property
     def ready(self) -> bool:
-        return any(endpoint.ready for endpoint in self.endpoints)
+        return any(self._serving())
 
     @property
     def context_tokens(self) -> int:
         """The longest context that is ready now, or that was ever seen."""
-        ready = [endpoint.context_tokens for endpoint in self.endpoints if endpoint.ready]
-        return max(ready or [endpoint.context_tokens for endpoint in self.endpoints])
+        ready = [endpoint.context_tokens for endpoint in self._serving()]
+        known = ready or [endpoint.context_tokens for endpoint in self.endpoints]
+        return max(known, default=DEFAULT_CONTEXT_TOKENS)
 
-    def pick(
-        self,
-        *,
-        tokens: int = 0,
-        but: Collection[Endpoint] = (),
-        fields: Json = NOTHING_SPECIAL,
-    ) -> Endpoint:
-        """The least loaded ready worker whose context holds `tokens` and that can do what `fields`
-        ask for, in turn among equals.
-
-        Raises Unavailable (503 with `retry-after`), or InvalidRequest (`unsupported_parameter`)
-        where no worker, ready or not, can do it.
-        """
-        eligible = self._eligible(tokens, but, fields)
-        if not eligible:
-            self._refuse_unsupported(fields)
-            raise Unavailable(
-                "No model server is available right now. Please try again.",
-                code="no_available_workers",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+    def pick(self) -> Endpoint:
+        """A ready worker with the fewest requests, in turn among equals, for a question that is no
+        completion. Raises Unavailable."""
+        ready = list(self._serving())
+        if not ready:
+            raise no_worker(RETRY_AFTER_SECONDS)
         self._turn += 1
-        start = self._turn % len(eligible)
-        return min(eligible[start:] + eligible[:start], key=lambda endpoint: endpoint.in_flight)
+        start = self._turn % len(ready)
+        return min(ready[start:] + ready[:start], key=lambda endpoint: endpoint.in_flight)
 
-    def another(self, *, tokens: int, but: Collection[Endpoint], fields: Json) -> bool:
-        """Whether `pick` would find one."""
-        return bool(self._eligible(tokens, but, fields))
+    def _serving(self) -> Iterator[Endpoint]:
+        """Those that are ready, and are meant to get what is new."""
+        return (each for each in self.endpoints if each.ready and not each.draining)
 
-    def _eligible(self, tokens: int, but: Collection[Endpoint], fields: Json) -> list[Endpoint]:
-        return [
-            endpoint
-            for endpoint in self.endpoints
-            if endpoint.ready
-            and endpoint not in but
-            and endpoint.context_tokens >= tokens
-            and unsupported(endpoint.dialect, fields) is None
-        ]
+    # -- workers that come and go
 
-    def _refuse_unsupported(self, fields: Json) -> None:
-        """Not where waiting helps: a worker that is away may be the one that can do it."""
-        if not self.ready:
-            return
-        lacking = [unsupported(endpoint.dialect, fields) for endpoint in self.endpoints]
-        if None not in lacking:
-            raise InvalidRequest(
-                f"The model server behind this gateway does not support '{lacking[0]}'.",
-                param=lacking[0],
-                code="unsupported_parameter",
-            )
+    def add(self, worker: WorkerSettings) -> Endpoint:
+        """It gets requests once the prober has found it ready."""
+        endpoint = Endpoint(worker, self._settings)
+        self.endpoints.append(endpoint)
+        self.lost.set()  # so that it is probed soon
+        return endpoint
+
+    def drain(self, endpoint: Endpoint) -> None:
+        """It gets nothing new; what it has runs on to its end."""
+        endpoint.draining = True
+        self.changed()
+
+    def resume(self, endpoint: Endpoint) -> None:
+        """One that is being removed stays."""
+        self._leaving.discard(endpoint)
+        endpoint.draining = False
+        self.changed()
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Drained, and gone with its last request."""
+        self._leaving.add(endpoint)
+        self.drain(endpoint)
+        self.released(endpoint)
+
+    def released(self, endpoint: Endpoint) -> None:
+        """A request there has ended."""
+        if endpoint in self._leaving and not endpoint.in_flight:
+            self._leaving.discard(endpoint)
+            self.endpoints.remove(endpoint)
+            self.on_removed(endpoint)
+
+
+def _nothing() -> None:
+    """Nobody waits for a worker."""
+
+
+def _nothing_of(endpoint: Endpoint) -> None:
+    """Nothing is kept of it."""

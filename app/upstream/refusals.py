@@ -1,4 +1,5 @@
-"""How a worker fails or refuses, in our error tree."""
+"""How a worker fails or refuses, and what there is to say where none takes a request, in our error
+tree."""
 
 from app.errors import ContextTooLong, GatewayError, InvalidRequest, Unavailable, UpstreamFailed
 
@@ -30,3 +31,35 @@ def refusal(status: int, detail: bytes, context_tokens: int) -> GatewayError:
             retry_after_seconds=BUSY_RETRY_SECONDS,
         )
     return UpstreamFailed("The model server failed.")
+
+
+def no_worker(retry_after_seconds: float) -> Unavailable:
+    return Unavailable(
+        "No model server is available right now. Please try again.",
+        code="no_available_workers",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def queue_full(retry_after_seconds: float) -> Unavailable:
+    return Unavailable(
+        "The model servers are busy, and too many requests wait for them. Please try again.",
+        code="queue_full",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def queue_timeout(retry_after_seconds: float) -> Unavailable:
+    return Unavailable(
+        "The model servers are busy: none had room for this request in time. Please try again.",
+        code="queue_timeout",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def unsupported_parameter(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The model server behind this gateway does not support '{param}'.",
+        param=param,
+        code="unsupported_parameter",
+    )

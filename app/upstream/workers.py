@@ -1,14 +1,18 @@
 """The workers as the data path uses them: which are there, how to ask them, how patiently."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from app.protocol.request import Json
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.upstream.ask import Ask
 from app.upstream.client import WorkerClient
+from app.upstream.dispatcher import Dispatcher, Entrance
 from app.upstream.endpoint import Endpoint
-from app.upstream.engines import worker_body
+from app.upstream.engines import rid_of, worker_body
 from app.upstream.pool import Pool
+from app.upstream.timeouts import first_byte_seconds
 from app.upstream.turns import Turns
 from app.upstream.worker_stream import WorkerStream
 
@@ -19,6 +23,7 @@ COUNTS_AT_ONCE = 2
 @dataclass(frozen=True, slots=True)
 class Workers:
     pool: Pool
+    dispatcher: Dispatcher
     client: WorkerClient
     settings: Settings
     metrics: Metrics
@@ -28,6 +33,15 @@ class Workers:
     def context_tokens(self) -> int:
         """The longest context that a ready worker has."""
         return self.pool.context_tokens
+
+    def turn(self, ask: Ask, *, but: Collection[Endpoint] = (), retry: bool = False) -> Entrance:
+        """`async with` it: a Turn on a worker, as soon as there is one for it. See
+        `Dispatcher.turn`."""
+        return self.dispatcher.turn(ask, but=but, retry=retry)
+
+    def may_retry(self, ask: Ask, failed: Collection[Endpoint], *, retry: bool) -> bool:
+        """Whether there is another one to ask, and not too many ask twice already."""
+        return self.dispatcher.may_retry(ask, failed, retry=retry)
 
     async def count_tokens(self, fields: Json) -> int | None:
         """What a worker makes of this prompt, or None where none can say. No limit binds it, so a
@@ -39,14 +53,19 @@ class Workers:
         self, endpoint: Endpoint, fields: Json, prompt_tokens: int, *, model: str, request_id: str
     ) -> WorkerStream:
         """Asks one worker for a completion. Raises what `WorkerClient.open` raises."""
+        rid = rid_of(endpoint.dialect, request_id)
+        name = endpoint.model or model
         return await self.client.open(
             endpoint,
-            worker_body(endpoint.dialect, endpoint.settings, endpoint.model or model, fields),
+            worker_body(endpoint.dialect, endpoint.settings, name, fields, rid),
             request_id=request_id,
-            first_byte_seconds=self.first_byte_seconds(prompt_tokens),
+            first_byte_seconds=self.first_byte_seconds(endpoint, prompt_tokens),
+            rid=rid,
         )
 
-    def first_byte_seconds(self, prompt_tokens: int) -> float:
-        """A million tokens take minutes to read: the patience grows with the prompt."""
-        prefill_seconds = prompt_tokens / self.settings.prefill_floor_tokens_per_second
-        return self.settings.first_byte_seconds + prefill_seconds
+    def first_byte_seconds(self, endpoint: Endpoint, prompt_tokens: int) -> float:
+        """A million tokens take minutes to read, and wait behind those that came before them."""
+        load = endpoint.load
+        return first_byte_seconds(
+            self.settings, prompt_tokens, load.prefill_tokens, load.prefill_tokens_per_second
+        )

@@ -46,6 +46,10 @@ class Engine:
         """Requests that came to an end of their own; vLLM counts the aborted ones nowhere."""
         return self._total("vllm:request_success_total")
 
+    def read_tokens(self) -> float:
+        """Of prompts, since it was started."""
+        return self._total("vllm:prompt_tokens_total")
+
     def count_tokens(self, text: str) -> int:
         answer = httpx.post(f"{self.url}/tokenize", json={"prompt": text})
         return int(answer.raise_for_status().json()["count"])
@@ -128,6 +132,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
+def second_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with _engine(tmp_path_factory.mktemp("engine") / "vllm.log") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
 def engine_without_parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The same model from a vLLM that leaves thoughts and tool calls in the text."""
     flags = ("--reasoning-parser", "", "--no-enable-auto-tool-choice")
@@ -155,12 +165,15 @@ def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @contextmanager
-def start_gateway(worker: object, home: Path) -> Iterator[RunningGateway]:
-    """A gateway with one worker: a URL, or an object of settings."""
-    log = home / "gateway.log"
+def start_gateway(
+    worker: object, home: Path, *others: object, name: str = "gateway"
+) -> Iterator[RunningGateway]:
+    """A gateway with a worker or several: URLs, or objects of settings. Those with the same home
+    are replicas: they share a database, a pepper and so their keys."""
+    log = home / f"{name}.log"
     port = free_port()
     environment = HASTE | {
-        "GATEWAY_WORKERS": json.dumps([worker]),
+        "GATEWAY_WORKERS": json.dumps([worker, *others]),
         "GATEWAY_HOME": str(home),
     }
     with started([str(GATEWAY), "dev", "--port", str(port)], log, environment) as process:

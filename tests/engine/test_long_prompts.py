@@ -14,10 +14,13 @@ from tests.engine.prompts import long_prompt
 
 CONTEXT_TOKENS = 1_010_000
 KEEP_ALIVE = b": keep-alive\n\n"
+# Of a client that gives up where nothing comes. The prefill takes from ten seconds, on a processor
+# with AVX-512 BF16, to two minutes.
+READ_SECONDS = 5
 
 
 def test_long_prompt_is_answered_and_kept_alive(engine: Engine, gateway: RunningGateway) -> None:
-    tokens = 105_000
+    tokens = 120_000
     body = {
         "model": MODEL,
         "messages": [user(long_prompt("Heron", tokens, engine) + CAPITAL)],
@@ -30,7 +33,7 @@ def test_long_prompt_is_answered_and_kept_alive(engine: Engine, gateway: Running
         f"{gateway.url}/v1/chat/completions",
         json=body,
         headers={"authorization": f"Bearer {gateway.key}"},
-        timeout=ANSWER_SECONDS,
+        timeout=httpx.Timeout(ANSWER_SECONDS, read=READ_SECONDS),
     ) as answer:
         assert answer.status_code == httpx.codes.OK
         wire = b"".join(answer.iter_raw())
@@ -50,7 +53,9 @@ def test_second_turn_of_a_long_conversation_is_read_from_the_cache(
     engine: Engine, client: OpenAI
 ) -> None:
     text = long_prompt("Heron", 20_000, engine)
-    for _ in range(2):
+    # vLLM may find a prompt of the second time only from the third one on: whether it keeps a
+    # checkpoint at the end of one that it has read depends on where its last block ends.
+    for _ in range(3):
         answer = client.chat.completions.create(
             model=MODEL, messages=[user(text + CAPITAL)], max_tokens=400
         )

@@ -3,7 +3,13 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.protocol.prefix import BLOCK_BYTES, ENDS_LOOKED_UP, PrefixMemory, prefix_of
+from app.protocol.prefix import (
+    BLOCK_BYTES,
+    ENDS_LOOKED_UP,
+    NOTHING_KNOWN,
+    PrefixMemory,
+    prefix_of,
+)
 from app.protocol.prompt_text import PromptText
 from tests.support.prompts import text_of
 
@@ -16,6 +22,9 @@ turns = st.lists(
     min_size=1,
     max_size=5,
 )
+workers = st.sampled_from(["10.0.0.1:8000", "10.0.0.2:8000"])
+tokens = st.integers(0, 10**9)
+ENTRIES = 20
 conversations = st.tuples(st.sampled_from(["acme", "other"]), turns)
 
 
@@ -47,28 +56,34 @@ def test_what_goes_on_begins_with_the_same_blocks(said: list[str], more: list[st
 @laws
 @given(
     st.lists(
-        st.tuples(conversations, st.floats(0, 100), st.integers(0, 10**9), st.integers(0, 10**9)),
+        st.tuples(conversations, workers, st.floats(0, 100), tokens, tokens),
         max_size=25,
     )
 )
 def test_it_stays_within_its_bounds(
-    events: list[tuple[tuple[str, list[str]], float, int, int]],
+    events: list[tuple[tuple[str, list[str]], str, float, int, int]],
 ) -> None:
-    memory = PrefixMemory(seconds=60, entries=20)
+    memory = PrefixMemory(seconds=60, entries=ENTRIES)
     now = 0.0
-    seen: set[str] = set()
-    for (tenant, said), pause, prompt_tokens, cached_tokens in events:
+    seen: set[tuple[str, str]] = set()
+    for (tenant, said), worker, pause, prompt_tokens, cached_tokens in events:
         now += pause
         prefix = prefix_of(text_of(*said), tenant)
-        known = memory.known(prefix, now)
-        assert 0 <= known.kept <= known.shared <= 1
-        expected = memory.expected_cached_tokens(known, prompt_tokens + 1)
+        known = memory.known_at(prefix, now)
+        assert all(0 <= part.kept <= part.shared <= 1 for part in known.values())
+        expected = memory.most_cached_tokens(known, prompt_tokens + 1)
         assert 0 <= expected <= prompt_tokens
-        if tenant not in seen:
-            assert expected == 0
-        memory.learn(known, prompt_tokens, cached_tokens)
-        assert 0 <= memory.kept_trust <= 1
-        assert 0 <= memory.shared_trust <= 1
-        memory.remember(prefix, now)
-        seen.add(tenant)
-        assert len(memory) <= 20
+        assert all((tenant, name) in seen for name in known)
+        part = known.get(worker, NOTHING_KNOWN)
+        memory.learn(worker, part, prompt_tokens, cached_tokens)
+        if not cached_tokens:
+            memory.forget(prefix, worker)
+            assert worker not in memory.known_at(prefix, now)
+        trust = memory.trust_in(worker)
+        assert 0 <= trust.kept <= 1
+        assert 0 <= trust.shared <= 1
+        memory.remember(prefix, worker, now)
+        if prefix.ends and len(prefix.blocks) < ENTRIES:
+            assert memory.known_at(prefix, now)[worker].kept == 1
+        seen.add((tenant, worker))
+        assert len(memory) <= ENTRIES

@@ -53,6 +53,7 @@ class ScriptedWorker:
         api_key: str | None = None,
         model: str = MODEL_ID,
         max_model_len: int = 32_768,
+        port: int = 0,
     ) -> None:
         self.engine = engine
         self.separation = separation
@@ -65,13 +66,19 @@ class ScriptedWorker:
         self.check_replies: list[Reply] = []  # to the gateway's own questions, before its usual
         self.requests: list[ReceivedRequest] = []  # completions
         self.paths: list[str] = []  # of everything else that was asked
+        self.aborted: list[str] = []  # ids that SGLang was told to stop
+        self.started_at: float | None = None  # as its metrics say, if they do
+        self.kv_usage: float | None = None  # likewise
+        self.has_metrics = True
+        self.deaf = False  # it answers nothing but completions
+        self.deaf_to_aborts = False
         self.checks: list[ReceivedRequest] = []  # the gateway's own questions
         self.connections = 0  # accepted since the start
         self._replies: list[Reply] = [Answer()]
         self._open: set[HttpConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = port
 
     async def __aenter__(self) -> "ScriptedWorker":
         await self.come_back()
@@ -187,6 +194,8 @@ class ScriptedWorker:
         return Answer((), ("The weather.",), (call,), "tool_calls", inline=inline)
 
     async def _small_route(self, request: HttpRequest, connection: HttpConnection) -> None:
+        if self.deaf:
+            await connection.gone.wait()
         match request.path:
             case "/health":
                 await connection.respond(200 if self.healthy else 503, b"")
@@ -197,13 +206,25 @@ class ScriptedWorker:
                 await connection.respond_json(
                     {"count": len(tokens), "max_model_len": self.max_model_len, "tokens": tokens}
                 )
-            case "/metrics":
-                gauges = {"num_requests_running": self.running, "num_requests_waiting": 0}
-                labels = f'{{engine="0",model_name="{self.model}"}}'
-                lines = (f"vllm:{name}{labels} {value}.0\n" for name, value in gauges.items())
-                await connection.respond(200, "".join(lines).encode(), "text/plain")
+            case "/metrics" if self.has_metrics:
+                await connection.respond(200, self._metrics().encode(), "text/plain")
+            case "/abort_request":
+                self.aborted.append(json.loads(request.body)["rid"])
+                if self.deaf_to_aborts:
+                    await connection.gone.wait()
+                await connection.respond(200, b"")
             case _:
                 await connection.respond_json({"detail": "Not Found"}, 404)
+
+    def _metrics(self) -> str:
+        values = {"num_requests_running": self.running, "num_requests_waiting": 0}
+        labels = f'{{engine="0",model_name="{self.model}"}}'
+        page = "".join(f"vllm:{name}{labels} {value}.0\n" for name, value in values.items())
+        if self.kv_usage is not None:
+            page += f"vllm:kv_cache_usage_perc{labels} {self.kv_usage}\n"
+        if self.started_at is not None:
+            page += f"process_start_time_seconds {self.started_at}\n"
+        return page
 
     def _model_card(self) -> dict[str, object]:
         return {

@@ -1,55 +1,29 @@
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
-from structlog.typing import EventDict
 
 from app.rules.document import RulesRefused
 from app.rules.watch import RulebookWatch
+from tests.support.rounds import Rounds
 
 ONE = "pack: acme\nrules: [{id: ticket, pattern: 'ACME-[0-9]{4}'}]"
 TWO = "pack: acme\nrules: [{id: ticket, pattern: 'ACME-[0-9]{5}'}]"
 BAD = "pack: acme\nrules: [{id: ticket, pattern: 'ACME-[0-9]+'}]"
 
 
-class Watching:
+class Watching(Rounds):
     """A watch whose sleeps end when a test says so."""
 
     def __init__(self, path: Path | None) -> None:
+        super().__init__()
         self.told: list[bool] = []
-        self.slept: list[float] = []
-        self._go = asyncio.Semaphore(0)
-        self._asleep = asyncio.Semaphore(0)
         self.watch = RulebookWatch(
             path,
             default_profile="default",
             reload_seconds=5.0,
             rules_reloaded=self.told.append,
-            sleep=self._sleep,
+            sleep=self.sleep,
         )
-
-    async def _sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self._asleep.release()
-        await self._go.acquire()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(self.watch.run())
-            await self._asleep.acquire()
-            yield
-            task.cancel()
-
-    async def look(self) -> list[EventDict]:
-        """One round; what was logged meanwhile."""
-        with capture_logs() as logs:
-            self._go.release()
-            await self._asleep.acquire()
-        return logs
 
     def pattern(self) -> str:
         return self.watch.current.packs["acme"].rules[0].pattern
@@ -77,7 +51,7 @@ def remove(path: Path) -> None:
 
 async def test_changed_rules_are_taken(watching: Watching, path: Path) -> None:
     before = watching.watch.current
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         write(path, TWO)
         (event,) = await watching.look()
     assert event["event"] == "rules_reloaded"
@@ -91,7 +65,7 @@ async def test_changed_rules_are_taken(watching: Watching, path: Path) -> None:
 
 async def test_the_same_rules_are_left_alone(watching: Watching, path: Path) -> None:
     before = watching.watch.current
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         write(path, ONE)  # touched
         assert await watching.look() == []
     assert watching.watch.current is before
@@ -100,7 +74,7 @@ async def test_the_same_rules_are_left_alone(watching: Watching, path: Path) -> 
 
 async def test_bad_rules_change_nothing_and_are_told_once(watching: Watching, path: Path) -> None:
     before = watching.watch.current
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         write(path, BAD)
         (event,) = await watching.look()
         assert await watching.look() == []
@@ -111,7 +85,7 @@ async def test_bad_rules_change_nothing_and_are_told_once(watching: Watching, pa
 
 
 async def test_mended_rules_are_taken(watching: Watching, path: Path) -> None:
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         for text in (BAD, TWO):
             write(path, text)
             await watching.look()
@@ -123,7 +97,7 @@ async def test_a_file_that_is_gone_changes_nothing_and_is_told_once(
     watching: Watching, path: Path
 ) -> None:
     before = watching.watch.current
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         remove(path)
         (event,) = await watching.look()
         assert await watching.look() == []
@@ -136,7 +110,7 @@ async def test_a_file_that_is_gone_changes_nothing_and_is_told_once(
 
 async def test_a_file_that_comes_to_a_directory_is_taken(tmp_path: Path, path: Path) -> None:
     watching = Watching(tmp_path)
-    async with watching.running():
+    async with watching.running(watching.watch.run):
         write(tmp_path / "more.yaml", ONE.replace("acme", "more"))
         await watching.look()
     assert {"acme", "more"} <= set(watching.watch.current.packs)

@@ -93,6 +93,9 @@ POLICY = {
     "tools": [{"name": "read_[a-z]*", "arguments": {"path": "/srv/[^/]+"}}],
     "filter_profile": "strict",
     "domains": {"medical": "refuse", "law": "annotate"},
+    "priority": "batch",
+    "worker_tags": ["long"],
+    "finish_after_leaving_seconds": 60.0,
     "audit": "full+reasoning",
 }
 

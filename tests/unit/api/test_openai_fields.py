@@ -35,13 +35,13 @@ TEXT_FIELDS = frozenset(get_type_hints(completion_create_params.CompletionCreate
 HONOURED = frozenset(
     {
         "frequency_penalty", "max_completion_tokens", "max_tokens", "messages", "model", "n",
-        "parallel_tool_calls", "presence_penalty", "reasoning_effort", "response_format", "seed",
-        "stop", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_p",
+        "parallel_tool_calls", "presence_penalty", "prompt_cache_key", "reasoning_effort",
+        "response_format", "seed", "stop", "stream", "stream_options", "temperature", "tool_choice",
+        "tools", "top_p",
     }
 )  # fmt: skip
 WITHOUT_EFFECT: dict[str, Any] = {
     "metadata": {"a": "b"},
-    "prompt_cache_key": "k",
     "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
     "prompt_cache_retention": "24h",
     "safety_identifier": "s",

@@ -133,7 +133,7 @@ async def test_an_estimate_that_was_trained_down_does_not_lift_the_limit() -> No
 async def test_a_warm_prompt_may_be_longer() -> None:
     knowing = learned()
     before = prefix_of(prompt_text({"messages": [WORDS]}), "acme")
-    knowing.prefixes.remember(before, CALLER.started_at)
+    knowing.prefixes.remember(before, "worker:8000", CALLER.started_at)
     answer: Json = {"role": "assistant", "content": "Words."}
     follow_up = ChatRequest("qwythos", (WORDS, answer, REQUEST.messages[0]), body_bytes=100_200)
     prepared = await run(follow_up, workers(), knowing=knowing, max_cold_prefill_tokens=1_000)
@@ -148,6 +148,6 @@ async def test_a_warm_prompt_leaves_a_default_output_more_room() -> None:
     knowing = learned()
     cold = await run(LONG, workers(), knowing=knowing, tokens_per_minute=25_500)
     before = prefix_of(prompt_text({"messages": [WORDS]}), "acme")
-    knowing.prefixes.remember(before, CALLER.started_at)
+    knowing.prefixes.remember(before, "worker:8000", CALLER.started_at)
     warm = await run(LONG, workers(), knowing=knowing, tokens_per_minute=25_500)
     assert cold.max_tokens < 1_000 < warm.max_tokens

@@ -47,3 +47,10 @@ def test_roles_are_told_apart() -> None:
 
 def test_text_that_is_not_unicode_is_counted_all_the_same() -> None:
     assert whole({"role": "user", "content": "\ud800"})
+
+
+def test_it_says_where_the_first_user_speaks() -> None:
+    system: Json = {"role": "system", "content": "Be kind."}
+    greeting: Json = {"role": "assistant", "content": "Hello!"}
+    for messages, at in ([USER], 1), ([system, USER, greeting, USER], 2), ([greeting], 0):
+        assert prompt_text({"messages": messages}).first_user == at

@@ -38,9 +38,14 @@ UNITS = (
     "_info",
     "_requests",
     "_records",
+    "_tokens",
     "_up",
+    "_draining",
     "_in_flight",
     "_ratio",
+    "_ejected",
+    "_running",
+    "_waiting",
 )
 
 CONTRACT = {
@@ -60,6 +65,24 @@ CONTRACT = {
     "gateway_upstream_retries": ["reason"],
     "gateway_worker_up": ["worker"],
     "gateway_worker_in_flight": ["worker"],
+    "gateway_worker_prefill_tokens": ["worker"],
+    "gateway_queued_requests": ["priority"],
+    "gateway_queue_wait_seconds": ["priority"],
+    "gateway_placements": ["reason"],
+    "gateway_attached": [],
+    "gateway_departures": ["work"],
+    "gateway_long_prefills": [],
+    "gateway_affinity_lookups": ["result"],
+    "gateway_prefill_seconds_saved": [],
+    "gateway_worker_ejected": ["worker"],
+    "gateway_worker_ejections": ["reason", "worker"],
+    "gateway_worker_timeouts": ["timeout", "worker"],
+    "gateway_worker_aborts": ["outcome", "worker"],
+    "gateway_worker_active_probes": ["outcome", "worker"],
+    "gateway_worker_reported_running": ["worker"],
+    "gateway_worker_reported_waiting": ["worker"],
+    "gateway_worker_reported_kv_usage_ratio": ["worker"],
+    "gateway_retries_withheld": [],
     "gateway_client_cancelled": [],
     "gateway_stream_errors": ["code"],
     "gateway_keepalives": ["kind"],
@@ -79,6 +102,9 @@ CONTRACT = {
     "gateway_prompt_domains": ["action", "domain"],
     "gateway_rules_reloads": ["outcome"],
     "gateway_worker_check": ["outcome", "worker"],
+    "gateway_worker_draining": ["worker"],
+    "gateway_worker_changes": ["change", "source"],
+    "gateway_worker_lists_read": ["outcome", "source"],
     "gateway_audit_records": [],
     "gateway_audit_records_refused": [],
     "gateway_audit_records_set_aside": [],
@@ -147,7 +173,23 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.sealed_reasoning("restored")
     metrics.request_adjusted("temperature")
     metrics.prompt_estimated(1.2)
-    metrics.worker_in_flight("http://w:1", 3)
+    metrics.pool.worker_load("http://w:1", 3, 2_000)
+    metrics.pool.queue_depth("batch", 2)
+    metrics.pool.waited("interactive", 1.5)
+    metrics.pool.placed("affinity")
+    metrics.pool.long_prefill()
+    metrics.pool.affinity_looked_up("hit")
+    metrics.pool.prefill_saved(12.5)
+    metrics.pool.ejected("http://w:1", ejected=True)
+    metrics.pool.ejection("http://w:1", "hung")
+    metrics.pool.timed_out("http://w:1", "first_byte")
+    metrics.pool.aborted("http://w:1", "ok")
+    metrics.pool.actively_probed("http://w:1", "ok")
+    metrics.pool.reported("http://w:1", 2, 1, 0.4)
+    metrics.pool.retry_withheld()
+    metrics.pool.worker_changed("drained", "admin")
+    metrics.pool.worker_draining("http://w:1", draining=True)
+    metrics.pool.workers_read("file", "taken")
     metrics.audit_written(2)
     metrics.audit_refused()
     metrics.audit_set_aside(1)
