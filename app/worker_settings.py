@@ -34,6 +34,9 @@ class WorkerSettings(BaseModel):
     separation: Separation = Separation.PARSER
     # Whether the model thinks before each answer. Of one that does not, text is believed at once.
     thinks: bool = True
+    # What the worker calls the model; else asked of it. `transformers serve` lists what is in its
+    # cache, which need not be what it serves.
+    model: str | None = Field(default=None, min_length=1, max_length=512)
     max_model_len: int | None = Field(default=None, ge=1)  # tokens; else asked of the worker
     api_key: SecretStr | None = None
     tags: frozenset[str] = frozenset()
@@ -61,7 +64,7 @@ class WorkerSettings(BaseModel):
     @property
     def _way(self) -> tuple[object, ...]:
         return (
-            self.name, self.url.scheme, self.engine, self.separation, self.thinks,
+            self.name, self.url.scheme, self.engine, self.separation, self.thinks, self.model,
             self.body_defaults, self.body_overrides,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -143,7 +144,7 @@ class Prober:
         if endpoint.dialect.has_health:
             await self._client.is_healthy(endpoint)
         models = await self._client.get(endpoint, "/v1/models")
-        card: Json = models["data"][0]
+        card = _card(models["data"], endpoint.settings.model)
         endpoint.learned(card["id"], _context_tokens(card))
 
     async def _telemetry(self, endpoint: Endpoint) -> Telemetry:
@@ -259,3 +260,11 @@ def _context_tokens(card: Json) -> int | None:
     """vLLM and SGLang say `max_model_len`; llama.cpp what it was started with, in `meta`."""
     length = card.get("max_model_len") or (card.get("meta") or {}).get("n_ctx")
     return length if isinstance(length, int) and length > 0 else None
+
+
+def _card(cards: Sequence[Json], model: str | None) -> Json:
+    """Of the model that it serves: the one that the settings name, listed or not, else the first.
+    Raises one of BAD_JSON where there is none."""
+    if model is None:
+        return cards[0]
+    return next((card for card in cards if card["id"] == model), {"id": model})

@@ -1,7 +1,9 @@
 """A real vLLM on the CPU, with a tiny model of the true architecture. Needs only Python's library.
 
-    engine.py prepare               make the environment and train the model, once (some minutes)
+    engine.py prepare               make the environment and train the model, once (some minutes);
+                                    prints where the model is
     engine.py serve --port N        vLLM on 127.0.0.1:N, in the foreground
+    engine.py transformers --port N `transformers serve` with the same model, instead of vLLM
     engine.py run --port N          vLLM on a free port, and `gateway dev` on N in front of it
 
 Prepared things are kept in ${XDG_CACHE_HOME:-~/.cache}/qwythos-gateway/vllm-cpu/, under a digest
@@ -39,6 +41,7 @@ KV_CACHE_GIB = 1  # for each worker: four million tokens
 
 # `vllm serve` looks for a distribution called `vllm`; this one is called `vllm-cpu`.
 ENTRY = "vllm.entrypoints.launchers.api_server.entry"
+TRANSFORMERS = "transformers.cli.transformers"  # the command's path names where it was installed
 FLAGS = (
     f"--host 127.0.0.1 --served-model-name {SERVED_MODEL} --max-model-len {CONTEXT_TOKENS} "
     f"--tensor-parallel-size {WORKERS} --enforce-eager --reasoning-parser qwen3 "
@@ -61,10 +64,18 @@ def main() -> None:
     serving.add_argument("--port", type=int, required=True)
     serving.add_argument("--die-with-parent", action="store_true", help=argparse.SUPPRESS)
     serving.add_argument("flags", nargs="*", help="after `--`: more flags of vLLM; the last wins")
+    other = verbs.add_parser("transformers")
+    other.add_argument("--port", type=int, required=True)
+    other.add_argument("--die-with-parent", action="store_true", help=argparse.SUPPRESS)
     running = verbs.add_parser("run")
     running.add_argument("--port", type=int, default=8080)
     given = parser.parse_args()
     prepared = prepare()
+    if given.verb == "prepare":
+        print(prepared.model)
+    if given.verb == "transformers":
+        die = given.die_with_parent
+        sys.exit(serve_transformers(prepared, given.port, die_with_parent=die))
     if given.verb == "serve":
         flags, die = given.flags, given.die_with_parent
         sys.exit(serve(prepared, given.port, flags, die_with_parent=die))
@@ -149,6 +160,16 @@ def serve(prepared: Prepared, port: int, flags: list[str], *, die_with_parent: b
     command += ["--model", str(prepared.model), *FLAGS, *flags]
     environ = given | os.environ | fixed
     return supervision.run(command, environ, die_with_parent=die_with_parent)
+
+
+def serve_transformers(prepared: Prepared, port: int, *, die_with_parent: bool) -> int:
+    """It calls the model by its path."""
+    hub = cache_directory() / "hub"  # it lists what is there, and fails where nothing is
+    (hub / "hub").mkdir(parents=True, exist_ok=True)
+    fixed = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub), "DO_NOT_TRACK": "1"}
+    command = [str(prepared.python), "-m", TRANSFORMERS, "serve", str(prepared.model)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    return supervision.run(command, os.environ | fixed, die_with_parent=die_with_parent)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,17 @@ async def test_transformers_is_not_asked_for_what_it_refuses(start_gateway: Star
             assert name not in sent
 
 
+async def test_a_worker_that_lists_no_model_is_asked_by_the_name_in_the_settings(
+    start_gateway: StartGateway,
+) -> None:
+    async with ScriptedWorker(Engine.TRANSFORMERS) as worker:
+        worker.lists_model = False
+        named = worker.settings() | {"model": "/models/qwythos"}
+        gateway = await start_gateway(workers=[named])
+        assert (await gateway.chat()).status == 200
+        assert worker.only.json["model"] == "/models/qwythos"
+
+
 async def test_an_engine_with_one_choice_refuses_more(start_gateway: StartGateway) -> None:
     async with ScriptedWorker(Engine.TRANSFORMERS) as worker:
         gateway = await start_gateway(worker)

@@ -62,6 +62,7 @@ class ScriptedWorker:
         self.max_model_len = max_model_len
         self.prompt_tokens = 7  # what `/tokenize` says of every prompt
         self.healthy = True
+        self.lists_model = True
         self.splits = True  # as it declares; the gateway checks it before the first request
         self.check_replies: list[Reply] = []  # to the gateway's own questions, before its usual
         self.requests: list[ReceivedRequest] = []  # completions
@@ -200,7 +201,8 @@ class ScriptedWorker:
             case "/health":
                 await connection.respond(200 if self.healthy else 503, b"")
             case "/v1/models":
-                await connection.respond_json({"object": "list", "data": [self._model_card()]})
+                cards = [self._model_card()] if self.lists_model else []
+                await connection.respond_json({"object": "list", "data": cards})
             case "/tokenize":
                 tokens = list(range(self.prompt_tokens))
                 await connection.respond_json(
