@@ -101,7 +101,7 @@ async def test_those_who_register_at_once_make_one_chain(
         for each in others:
             await each.dispose()
     found = await rows(engine)
-    assert sorted(heads) == [(row.number, row.hash) for row in found]  # type: ignore[type-var]
+    assert sorted(heads) == [(row.number, row.hash) for row in found]  # type: ignore[type-var]  # none was registered before
     assert [row.number for row in found] == list(range(1, 9))
     for before, row in pairwise(found):
         assert orjson.loads(row.entry)["previous"] == before.hash.hex()

@@ -1,10 +1,13 @@
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
+from app.cli.keys import keys
+from tests.integration.cli.key_commands import PEPPER, Run, invoke
+from tests.support.reading_worker import ReadingWorker
 
 Command = Callable[..., Result]
 
@@ -13,7 +16,7 @@ Command = Callable[..., Result]
 def command(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """`gateway ...` on the tests' database."""
     monkeypatch.setenv("GATEWAY_DATABASE_URL", database_url)
-    monkeypatch.setenv("GATEWAY_KEY_PEPPER", "pepper of the tests")
+    monkeypatch.setenv("GATEWAY_KEY_PEPPER", PEPPER)
     monkeypatch.setenv("GATEWAY_HOME", str(tmp_path))
 
     def run(*arguments: str) -> Result:
@@ -22,3 +25,18 @@ def command(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return result
 
     return run
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`gateway keys ...` on the tests' database."""
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", database_url)
+    monkeypatch.setenv("GATEWAY_KEY_PEPPER", PEPPER)
+    monkeypatch.setenv("GATEWAY_HOME", str(tmp_path))
+    return lambda *arguments: invoke(keys, *arguments)
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[ReadingWorker]:
+    async with ReadingWorker() as worker:
+        yield worker

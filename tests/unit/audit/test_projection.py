@@ -90,7 +90,7 @@ def test_texts_are_cut_to_the_width_of_their_columns() -> None:
     names = ("request_id", "key_id", "tenant", "model", "outcome", "error_code")
     columns = of_outcome(**dict.fromkeys(names, "\N{SNOWMAN}" * 999))
     for name in names:
-        assert columns[name] == "\N{SNOWMAN}" * audit_events.c[name].type.length  # type: ignore[attr-defined]
+        assert columns[name] == "\N{SNOWMAN}" * audit_events.c[name].type.length  # type: ignore[attr-defined]  # a String's
 
 
 def test_what_postgres_has_in_no_text_is_replaced() -> None:

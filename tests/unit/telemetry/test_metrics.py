@@ -1,9 +1,5 @@
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,109 +12,9 @@ from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
 from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.metrics import MAX_REQUEST_SERIES, FinishedRequest, Metrics
 from app.telemetry.series import SEAL_EVENTS
+from tests.unit.telemetry.series_contract import CONTRACT, FORBIDDEN_LABELS, UNITS
 
 ROUTE = "/v1/chat/completions"
-FORBIDDEN_LABELS = {
-    "tool",
-    "name",
-    "key",
-    "key_id",
-    "user",
-    "tenant",
-    "prompt",
-    "request_id",
-    "client_ip",
-}
-UNITS = (
-    "_seconds",
-    "_degraded",
-    "_replicas",
-    "_bytes",
-    "_total",
-    "_info",
-    "_requests",
-    "_records",
-    "_tokens",
-    "_up",
-    "_draining",
-    "_in_flight",
-    "_ratio",
-    "_ejected",
-    "_running",
-    "_waiting",
-)
-
-CONTRACT = {
-    "gateway_requests": ["code", "model", "route", "status", "stream"],
-    "gateway_request_duration_seconds": ["model", "route", "stream"],
-    "gateway_time_to_first_token_seconds": ["model"],
-    "gateway_inter_token_latency_seconds": ["model"],
-    "gateway_in_flight_requests": [],
-    "gateway_tokens": ["kind", "model"],
-    "gateway_prompt_estimate_ratio": [],
-    "gateway_limits_degraded": [],
-    "gateway_limits_unanswered": [],
-    "gateway_replicas": [],
-    "gateway_budget_recounts": ["outcome"],
-    "gateway_overhead_seconds": [],
-    "gateway_upstream_requests": ["outcome", "worker"],
-    "gateway_upstream_retries": ["reason"],
-    "gateway_worker_up": ["worker"],
-    "gateway_worker_in_flight": ["worker"],
-    "gateway_worker_prefill_tokens": ["worker"],
-    "gateway_queued_requests": ["priority"],
-    "gateway_queue_wait_seconds": ["priority"],
-    "gateway_placements": ["reason"],
-    "gateway_attached": [],
-    "gateway_departures": ["work"],
-    "gateway_long_prefills": [],
-    "gateway_affinity_lookups": ["result"],
-    "gateway_prefill_seconds_saved": [],
-    "gateway_worker_ejected": ["worker"],
-    "gateway_worker_ejections": ["reason", "worker"],
-    "gateway_worker_timeouts": ["timeout", "worker"],
-    "gateway_worker_aborts": ["outcome", "worker"],
-    "gateway_worker_active_probes": ["outcome", "worker"],
-    "gateway_worker_reported_running": ["worker"],
-    "gateway_worker_reported_waiting": ["worker"],
-    "gateway_worker_reported_kv_usage_ratio": ["worker"],
-    "gateway_retries_withheld": [],
-    "gateway_client_cancelled": [],
-    "gateway_stream_errors": ["code"],
-    "gateway_keepalives": ["kind"],
-    "gateway_rate_limited": ["scope"],
-    "gateway_authentication_failures": ["reason"],
-    "gateway_think_leak_prevented": ["where"],
-    "gateway_hidden_text_shown": [],
-    "gateway_parser_disagreement": ["engine"],
-    "gateway_answers_stopped": ["reason"],
-    "gateway_answers_rescued": ["kind", "outcome"],
-    "gateway_tool_calls_refused": ["reason"],
-    "gateway_tools_refused": [],
-    "gateway_sealed_reasoning": ["event"],
-    "gateway_requests_adjusted": ["field"],
-    "gateway_filter_hits": [],  # none before something was found
-    "gateway_filter_hold_back_seconds": [],
-    "gateway_prompt_domains": ["action", "domain"],
-    "gateway_rules_reloads": ["outcome"],
-    "gateway_worker_check": ["outcome", "worker"],
-    "gateway_worker_draining": ["worker"],
-    "gateway_worker_changes": ["change", "source"],
-    "gateway_worker_lists_read": ["outcome", "source"],
-    "gateway_audit_records": [],
-    "gateway_audit_records_refused": [],
-    "gateway_audit_records_set_aside": [],
-    "gateway_audit_chain_breaks": [],
-    "gateway_audit_open_metadata": [],
-    "gateway_audit_redaction_failed": [],
-    "gateway_audit_checkpoints": ["place"],
-    "gateway_audit_checkpoint_failures": ["place"],
-    "gateway_audit_checkpoint_age_seconds": [],
-    "gateway_audit_backlog_records": [],
-    "gateway_audit_backlog_bytes": [],
-    "gateway_audit_oldest_unshipped_seconds": [],
-    "gateway_build_info": ["version"],
-}
 
 
 @pytest.fixture
@@ -370,74 +266,3 @@ def test_what_should_stay_at_zero_is_shown_before_it_happens(metrics: Metrics) -
             assert sample(metrics, name, **{label: value}) == 0
     for name in ("gateway_hidden_text_shown_total", "gateway_tools_refused_total"):
         assert sample(metrics, name) == 0
-
-
-PROCESS = """
-import os, sys
-from app.telemetry.metrics import FinishedRequest, Metrics
-from prometheus_client.multiprocess import mark_process_dead
-from app.protocol.events import Usage
-from app.protocol.findings import Findings, Hidden, Stopped
-from app.settings import Engine
-
-metrics = Metrics(version="1")
-if sys.argv[1] == "work":
-    metrics.in_flight().__enter__()
-    found = Findings(shown_too_early=1, stopped=Stopped.THINKING_QUOTA)
-    found.hide(Hidden.AFTER_CALL)
-    metrics.answer_found(found, engine=Engine.VLLM, disagreed=True)
-    metrics.worker_checked("w", "ok")
-    metrics.worker_up("w", up=len(sys.argv) == 2)
-    metrics.request_finished(
-        FinishedRequest("r", "qwythos", 200, None, False, 1.0, Usage(7, 1), 0.1, 0.2, (0.02, 0.03))
-    )
-    print(os.getpid(), flush=True)
-    sys.stdin.read()
-else:
-    for pid in sys.argv[2:]:
-        mark_process_dead(int(pid))
-    sys.stdout.write(metrics.render()[0].decode())
-"""
-
-
-def test_several_processes_count_together_and_the_dead_ones_gauges_are_forgotten(
-    tmp_path: Path,
-) -> None:
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", PROCESS, *arguments],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def rendered(*dead: str) -> str:
-        return start("render", *dead).communicate(timeout=30)[0]
-
-    with start("work") as first, start("work", "down") as second:
-        assert first.stdout is not None
-        assert second.stdout is not None
-        pids = [first.stdout.readline().strip(), second.stdout.readline().strip()]
-        both = rendered()
-        second.communicate(timeout=30)
-        one = rendered(pids[1])
-        first.communicate(timeout=30)
-
-    assert "gateway_in_flight_requests 2.0" in both
-    assert 'gateway_worker_up{worker="w"} 0.0' in both
-    assert 'gateway_build_info{version="1"} 1.0' in both
-    assert "gateway_in_flight_requests 1.0" in one
-    assert 'gateway_worker_up{worker="w"} 1.0' in one
-    for text in (both, one):
-        assert f'gateway_tokens_total{{kind="prompt",model="{MODEL_ID}"}} 14.0' in text
-        assert f'gateway_inter_token_latency_seconds_count{{model="{MODEL_ID}"}} 4.0' in text
-        assert 'gateway_think_leak_prevented_total{where="after_call"} 2.0' in text
-        assert 'gateway_think_leak_prevented_total{where="markup"} 0.0' in text
-        assert "gateway_hidden_text_shown_total 2.0" in text
-        assert 'gateway_parser_disagreement_total{engine="vllm"} 2.0' in text
-        assert 'gateway_answers_stopped_total{reason="thinking_quota"} 2.0' in text
-        assert 'gateway_worker_check_total{outcome="ok",worker="w"} 2.0' in text
-        assert "# HELP gateway_in_flight_requests Requests that" in text

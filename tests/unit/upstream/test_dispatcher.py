@@ -1,107 +1,19 @@
 """Who gets a worker, who waits for one, and who is told that there is none."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
-from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from app.errors import ColdPrefillTooLong, GatewayError, InvalidRequest, Unavailable
-from app.pool_settings import PoolSettings
+from app.errors import Unavailable
 from app.store.policy import Priority
-from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.ask import Ask
-from app.upstream.dispatcher import OVERTAKEN_MOST, Dispatcher, Entrance
-from app.upstream.endpoint import Endpoint
+from app.upstream.dispatcher import OVERTAKEN_MOST
 from app.upstream.least_loaded import Candidate, LeastLoaded
-from app.upstream.load import Report
-from app.upstream.placement import Ranking
-from app.upstream.pool import Pool
-from app.upstream.turn import Turn
-from tests.support.fake_time import run_in_fake_time
-from tests.support.workers_asked import ask, pool_of
+from tests.support.workers_asked import ask
+from tests.unit.upstream.desk import desk_of, in_fake_time, settle
 
-Test = Callable[..., Coroutine[Any, Any, None]]
 BATCH = Priority.BATCH
-
-
-def in_fake_time(test: Test) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        run_in_fake_time(test(*arguments, **named))
-
-    return run
-
-
-class Waiting:
-    """A request in a task of its own, until it is told to end."""
-
-    def __init__(self, entrance: Entrance) -> None:
-        self.entrance = entrance
-        self.turn: Turn | None = None
-        self.error: GatewayError | None = None
-        self._over = asyncio.Event()
-        self.task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        try:
-            async with self.entrance as turn:
-                self.turn = turn
-                await self._over.wait()
-        except GatewayError as error:
-            self.error = error
-
-    @property
-    def waits(self) -> bool:
-        return self.turn is None and self.error is None
-
-    async def end(self) -> None:
-        self._over.set()
-        await self.task
-        await settle()
-
-
-async def settle() -> None:
-    for _ in range(8):
-        await asyncio.sleep(0)
-
-
-class Desk:
-    def __init__(self, pool: Pool, settings: PoolSettings, ranking: Ranking | None = None) -> None:
-        self.registry = CollectorRegistry()
-        self.pool = pool
-        self.came: list[Waiting] = []
-        self.dispatcher = Dispatcher(
-            pool,
-            ranking or LeastLoaded(),
-            settings,
-            PoolMetrics(self.registry),
-            clock=asyncio.get_running_loop().time,
-        )
-        for endpoint in pool.endpoints:
-            endpoint.load.report(Report(asyncio.get_running_loop().time(), 1_000))
-
-    async def comes(self, asked: Ask, **named: Any) -> Waiting:
-        waiting = Waiting(self.dispatcher.turn(asked, **named))
-        self.came.append(waiting)
-        await settle()
-        return waiting
-
-    def sample(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
-
-
-def desk_of(
-    *workers: dict[str, Any] | None, ranking: Ranking | None = None, **settings: Any
-) -> Desk:
-    """Workers that hold 1,000 tokens each."""
-    values = {"long_prefill_tokens": 100, "held_output_share": 1.0} | settings
-    rules = PoolSettings(**values)
-    return Desk(pool_of(*workers, settings=rules), rules, ranking)
 
 
 @in_fake_time
@@ -207,7 +119,7 @@ class TestRefusals:
         assert refused_later.error.retry_after_seconds == 60
         empty = desk_of(None)
         empty.pool.endpoints[0].ready = False
-        assert (await empty.comes(ask())).error.retry_after_seconds == 5  # type: ignore[union-attr]
+        assert (await empty.comes(ask())).error.retry_after_seconds == 5  # type: ignore[union-attr]  # it is refused
 
     @in_fake_time
     async def test_a_flood_does_not_keep_another_tenant_out_of_the_queue(self) -> None:
@@ -227,59 +139,6 @@ class TestRefusals:
         refused = await desk.comes(ask())
         assert refused.error is not None
         assert refused.error.code == "queue_full"
-
-
-FORMATTED = {"response_format": {"type": "json_object"}}
-INLINE = {"separation": "inline"}
-
-
-class TestWhatIsAsked:
-    @in_fake_time
-    async def test_what_no_worker_can_do_is_refused_by_name(self) -> None:
-        desk = desk_of(INLINE)
-        refused = await desk.comes(ask(fields=FORMATTED))
-        assert isinstance(refused.error, InvalidRequest)
-        assert refused.error.param == "response_format"
-        assert refused.error.code == "unsupported_parameter"
-
-    @in_fake_time
-    async def test_what_only_an_absent_worker_can_do_is_worth_another_try(self) -> None:
-        desk = desk_of(INLINE, None)
-        desk.pool.endpoints[1].ready = False
-        refused = await desk.comes(ask(fields=FORMATTED))
-        assert isinstance(refused.error, Unavailable)
-
-    @in_fake_time
-    async def test_without_any_worker_nothing_is_said_of_what_is_asked(self) -> None:
-        desk = desk_of(INLINE)
-        desk.pool.endpoints[0].ready = False
-        assert isinstance((await desk.comes(ask(fields=FORMATTED))).error, Unavailable)
-
-    @in_fake_time
-    async def test_it_goes_where_it_can_be_done_however_busy(self) -> None:
-        desk = desk_of(INLINE, None)
-        for _ in range(3):
-            given = await desk.comes(ask(fields=FORMATTED))
-            assert given.turn is not None
-            assert given.turn.endpoint is desk.pool.endpoints[1]
-
-    @in_fake_time
-    async def test_a_key_that_is_bound_to_tags_gets_workers_that_have_them_all(self) -> None:
-        desk = desk_of({"tags": ["eu"]}, {"tags": ["eu", "gold"]})
-        for _ in range(3):
-            given = await desk.comes(ask(tags=frozenset({"eu", "gold"})))
-            assert given.turn is not None
-            assert given.turn.endpoint is desk.pool.endpoints[1]
-        nowhere = await desk.comes(ask(tags=frozenset({"us"})))
-        assert nowhere.error is not None
-        assert nowhere.error.code == "no_available_workers"
-
-    @in_fake_time
-    async def test_more_than_may_be_read_anew_is_refused_where_nobody_knows_it(self) -> None:
-        desk = desk_of(None)
-        refused = await desk.comes(ask(100, max_cold_tokens=50, chat=False))
-        assert isinstance(refused.error, ColdPrefillTooLong)
-        assert refused.error.param == "prompt"
 
 
 @in_fake_time
@@ -313,121 +172,6 @@ async def test_batch_gets_its_turns_in_a_flood_of_interactive_ones() -> None:
         await running.end()
         running = next(each for each in (*flood, batch) if each.turn and each.turn.is_open)
     assert running is batch
-
-
-class TestRetries:
-    @in_fake_time
-    async def test_it_goes_to_one_that_has_not_failed(self) -> None:
-        desk = desk_of(None, None)
-        first, second = desk.pool.endpoints
-        assert desk.dispatcher.may_retry(ask(), [first], retry=True)
-        async with desk.dispatcher.turn(ask(), but=[first]) as turn:
-            assert turn.endpoint is second
-        assert not desk.dispatcher.may_retry(ask(), [first, second], retry=True)
-
-    @in_fake_time
-    async def test_not_more_than_a_share_of_what_runs_is_tried_again(self) -> None:
-        desk = desk_of(None, None, retry_share=0.1)
-        dispatcher, first = desk.dispatcher, desk.pool.endpoints[:1]
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(dispatcher.turn(ask(1), retry=True))
-            assert not dispatcher.may_retry(ask(1), first, retry=True)
-            assert desk.sample("retries_withheld_total") == 1
-            # What costs its worker nothing goes on.
-            assert dispatcher.may_retry(ask(1), first, retry=False)
-            for _ in range(10):
-                await stack.enter_async_context(dispatcher.turn(ask(1)))
-            assert dispatcher.may_retry(ask(1), first, retry=True)
-        assert dispatcher.may_retry(ask(1), first, retry=True)
-
-    @in_fake_time
-    async def test_one_that_finds_no_worker_is_over(self) -> None:
-        desk = desk_of(None, None)
-        for _ in range(3):
-            await desk.comes(ask(), but=desk.pool.endpoints, retry=True)
-        assert desk.dispatcher.may_retry(ask(), desk.pool.endpoints[:1], retry=True)
-
-
-class TestAnEjectedWorker:
-    @in_fake_time
-    async def test_it_gets_nothing_and_then_one_request_at_a_time(self) -> None:
-        desk = desk_of(None)
-        (worker,) = desk.pool.endpoints
-        worker.ejected_until = asyncio.get_running_loop().time() + 5
-        assert (await desk.comes(ask(1))).error is not None
-        await asyncio.sleep(5)
-        trial = await desk.comes(ask(1))
-        assert trial.turn is not None
-        assert (await desk.comes(ask(1))).error is not None
-        await trial.end()
-        assert (await desk.comes(ask(1))).turn is not None
-
-    @in_fake_time
-    async def test_who_waits_gets_it_as_soon_as_its_time_is_over(self) -> None:
-        desk = desk_of({"max_concurrency": 1})
-        (worker,) = desk.pool.endpoints
-        running = await desk.comes(ask(1))
-        waiting = await desk.comes(ask(1))
-        worker.ejected_until = asyncio.get_running_loop().time() + 5
-        await running.end()
-        assert waiting.waits
-        await asyncio.sleep(6.5)
-        assert not waiting.waits
-
-
-class Preferring:
-    """Ranks one worker first, with what it would save and is worth."""
-
-    def __init__(self, first: int, saved_tokens: int, patience_seconds: float) -> None:
-        self.first = first
-        self.saved_tokens = saved_tokens
-        self.patience_seconds = patience_seconds
-
-    def rank(self, ask: Ask, endpoints: list[Endpoint], now: float) -> list[Candidate]:
-        first = endpoints[self.first]
-        rest = [Candidate(endpoint) for endpoint in endpoints if endpoint is not first]
-        return [Candidate(first, self.saved_tokens, self.patience_seconds), *rest]
-
-
-class TestPatience:
-    @in_fake_time
-    async def test_the_worker_that_knows_it_is_waited_for_but_not_for_ever(self) -> None:
-        desk = desk_of(
-            {"max_concurrency": 1}, {"max_concurrency": 1}, ranking=Preferring(0, 80, 10.0)
-        )
-        first, second = desk.pool.endpoints
-        running = await desk.comes(ask())
-        assert running.turn is not None
-        assert (running.turn.endpoint, running.turn.expected_cached_tokens) == (first, 80)
-        patient, impatient = await desk.comes(ask()), await desk.comes(ask())
-        await asyncio.sleep(9)
-        assert patient.waits
-        await running.end()
-        assert patient.turn is not None
-        assert patient.turn.endpoint is first
-        await asyncio.sleep(2)
-        assert impatient.turn is not None
-        assert impatient.turn.endpoint is second
-
-    @in_fake_time
-    async def test_it_is_not_waited_for_where_the_queue_is_full(self) -> None:
-        desk = desk_of(
-            {"max_concurrency": 1}, None, ranking=Preferring(0, 80, 10.0), queue_requests=0
-        )
-        await desk.comes(ask())
-        squeezed = await desk.comes(ask())
-        assert squeezed.turn is not None
-        assert squeezed.turn.endpoint is desk.pool.endpoints[1]
-
-    @in_fake_time
-    async def test_it_is_not_waited_for_once_it_is_drained(self) -> None:
-        desk = desk_of({"max_concurrency": 1}, None, ranking=Preferring(0, 80, 50.0))
-        await desk.comes(ask())
-        waiting = await desk.comes(ask())
-        desk.pool.drain(desk.pool.endpoints[0])
-        await settle()
-        assert waiting.turn is not None
-        assert waiting.turn.endpoint is desk.pool.endpoints[1]
 
 
 class TestWhatCanBeSeenOfWaiting:
@@ -469,13 +213,3 @@ async def test_a_defect_with_one_request_stops_nobody_else() -> None:
     await running.end()
     assert isinstance(odd.task.exception(), ZeroDivisionError)
     assert fine.turn is not None
-
-
-@in_fake_time
-async def test_a_second_try_goes_to_the_worker_that_has_the_prompt() -> None:
-    desk = desk_of(None, None, None)
-    reader = desk.pool.endpoints[1]
-    await desk.comes(ask(50, read_by=reader))
-    given = await desk.comes(replace(ask(50), read_by=reader))
-    assert given.turn is not None
-    assert (given.turn.endpoint, given.turn.expected_cached_tokens) == (reader, 50)
