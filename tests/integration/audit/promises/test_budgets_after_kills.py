@@ -78,11 +78,9 @@ async def test_budgets_end_as_the_events_say_although_replicas_were_killed(
         async with aiohttp.ClientSession() as http, TaskGroup() as group:
             for _ in range(CLIENTS):
                 group.create_task(clients.talk(http))
-            kills = 0
-            while kills < KILLS or all(seen.ended for seen in clients.seen.values()):
+            for _ in range(KILLS):
                 await fleet.replenish()
                 await fleet.kill_one()
-                kills += 1
             await fleet.replenish()  # the last takes over what the killed have left
             await eventually(
                 lambda: len(spools(root)) == REPLICAS, WITHIN_SECONDS, "what was left is shipped"
@@ -105,7 +103,7 @@ async def test_budgets_end_as_the_events_say_although_replicas_were_killed(
 
         await eventually_found(agreed, WITHIN_SECONDS, "budgets are what the events say")
     ended = sum(seen.ended for seen in clients.seen.values())
-    assert len(clients.seen) > ended > 5 * KILLS
+    assert ended > 5 * KILLS
     assert await charged(engine) >= 17 * ended  # 7 tokens of the prompt, and 10 at least
 
 

@@ -28,10 +28,10 @@ from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.scripted_worker import ScriptedWorker
 
 USED = 50 + 30
-SPARE = 400  # more than a prompt with its history is taken for
 REQUESTS = 60  # of one load
 LOADS = 4  # before the outage, over its beginning, within it, and over its end
 AT_ONCE = 6
+SPARE = AT_ONCE * 400  # more than so many prompts with their history are taken for
 
 
 @pytest.fixture
