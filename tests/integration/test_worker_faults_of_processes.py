@@ -21,7 +21,6 @@ PIECES = 20
 SETTINGS = {
     "probe_seconds": 0.2,
     "probe_timeout_seconds": 0.5,
-    "retry_share": 1.0,
     "ejection_seconds": 1.0,
 }
 

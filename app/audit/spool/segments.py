@@ -161,7 +161,7 @@ class Segments:
     def _discard(self, segment: OpenSegment) -> None:
         with suppress(OSError):  # an empty segment more does no harm
             segment.file.close()
-        with suppress(OSError):
+        with suppress(OSError):  # nor does its file
             self._disk.remove(segment_path(self._directory, segment.number))
 
     def _create(self, size_bytes: int) -> OpenSegment:
