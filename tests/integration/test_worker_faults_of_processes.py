@@ -17,7 +17,6 @@ from tests.support.worker_process import WorkerProcess
 
 WITHIN_SECONDS = 15.0
 PIECES = 20
-# A worker's death takes a third of all requests at once: each of them may be asked again.
 SETTINGS = {
     "probe_seconds": 0.2,
     "probe_timeout_seconds": 0.5,
