@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from app.errors import Conflict
 from app.gateway.pipeline import Gateway
+from app.settings.worker import Engine, Separation, WorkerSettings
 from app.upstream.endpoint import Endpoint
 from app.upstream.membership.changes import Member, Membership, Source
-from app.worker_settings import Engine, Separation, WorkerSettings
 
 WORKERS = "/workers"
 ONE_WORKER = "/workers/{name:path}"  # a worker's URL may have a path

@@ -132,8 +132,7 @@ def _workers(settings: Settings) -> str:
     named = [worker.name for worker in settings.workers]
     if settings.workers_file is not None:
         named.append(f"those that {settings.workers_file} names")
-    if settings.workers_dns is not None:
-        named.append(f"those behind {settings.workers_dns.name}")
+    named += [f"those behind {worker.name}" for worker in settings.workers_dns]
     return ", ".join(named)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 
 from app.errors import Unavailable
-from app.pool_settings import PoolSettings
 from app.protocol.request import Json
+from app.settings.pool import PoolSettings
 from app.store.policy import Priority
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.ask import Ask

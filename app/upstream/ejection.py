@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from weakref import WeakKeyDictionary
 
-from app.pool_settings import PoolSettings
+from app.settings.pool import PoolSettings
 from app.upstream.endpoint import Endpoint
 
 # A worker that is lost so often within so long comes and goes; each time it takes requests along.

@@ -2,19 +2,23 @@
 
 from dataclasses import replace
 
-from app.pool_settings import PoolSettings
 from app.settings import DEFAULT_CONTEXT_TOKENS, Engine, WorkerSettings
+from app.settings.pool import PoolSettings
 from app.upstream.engines import Dialect, dialect_of
 from app.upstream.load import LoadRules, WorkerLoad
 
 # It answers one request after the other, and crashes on some that come together.
 TRANSFORMERS_CONCURRENCY = 1
 
+DEFAULT_POOL = "default"  # of workers without a tag
+MAX_POOL_CHARACTERS = 64  # in the labels of metrics
+
 
 class Endpoint:
     """An address that we can send to, and what we have seen of it.
 
     `ready` is the prober's verdict and the data path's: a failed connection takes it back at once.
+    `pool` is what workers of its kind are counted under.
     """
 
     def __init__(self, settings: WorkerSettings, rules: PoolSettings | None = None) -> None:
@@ -22,6 +26,7 @@ class Endpoint:
         self.url = settings.base_url
         self.name = settings.name
         self.tags = settings.tags
+        self.pool = _pool_of(settings)
         self.dialect: Dialect = dialect_of(settings)
         self.load = WorkerLoad(LoadRules.of(rules or PoolSettings(), _max_concurrency(settings)))
         self.ready = False
@@ -51,6 +56,7 @@ class Endpoint:
         self.settings = settings
         self.url = settings.base_url
         self.tags = settings.tags
+        self.pool = _pool_of(settings)
         self.load.rules = replace(self.load.rules, max_streams=_max_concurrency(settings))
 
     @property
@@ -86,3 +92,7 @@ def _max_concurrency(settings: WorkerSettings) -> int | None:
     if settings.engine is Engine.TRANSFORMERS:
         return TRANSFORMERS_CONCURRENCY
     return settings.max_concurrency
+
+
+def _pool_of(settings: WorkerSettings) -> str:
+    return "+".join(sorted(settings.tags))[:MAX_POOL_CHARACTERS] or DEFAULT_POOL

@@ -8,7 +8,7 @@ fresh: a report that is too old says nothing, and least of all that the worker i
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.pool_settings import PoolSettings
+from app.settings.pool import PoolSettings
 
 # A stream that is being answered, beside prompts that are being read: as much work as so many
 # tokens of a prompt. Only for comparing workers.

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from app.pool_settings import PoolSettings
 from app.settings import DEFAULT_CONTEXT_TOKENS, WorkerSettings
+from app.settings.pool import PoolSettings
 from app.upstream.endpoint import Endpoint
 from app.upstream.refusals import no_worker
 

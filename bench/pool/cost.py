@@ -10,11 +10,11 @@ from statistics import median
 
 from prometheus_client import CollectorRegistry
 
-from app.pool_settings import PoolSettings
 from app.protocol.conversation import conversation_of
 from app.protocol.prefix import Prefix, PrefixMemory, prefix_of
 from app.protocol.prompt_text import prompt_text
 from app.settings import WorkerSettings
+from app.settings.pool import PoolSettings
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.affinity import Affinity
 from app.upstream.ask import Ask

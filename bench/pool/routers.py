@@ -8,9 +8,9 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
-from app.pool_settings import PoolSettings
 from app.protocol.prefix import NOTHING_KNOWN, PrefixMemory
 from app.settings import Settings, WorkerSettings
+from app.settings.pool import PoolSettings
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.affinity import Affinity
 from app.upstream.ask import Ask

@@ -213,6 +213,8 @@ async def test_a_gateway_does_not_start_on_a_bad_list(
         await start_gateway(workers=[], workers_file=path)
     with pytest.raises(SettingsError, match="GATEWAY_WORKERS: names w:1 twice"):
         await start_gateway(workers=["http://w:1", "http://w:1/v1"])
+    with pytest.raises(SettingsError, match="GATEWAY_WORKERS_DNS: names w:1 twice"):
+        await start_gateway(workers=[], workers_dns=["http://w:1", "http://w:1"])
     with pytest.raises(SettingsError, match="GATEWAY_WORKERS: is not set"):
         await start_gateway(workers=[])
 

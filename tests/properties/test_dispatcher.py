@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.errors import Unavailable
-from app.pool_settings import PoolSettings
+from app.settings.pool import PoolSettings
 from app.store.policy import Priority
 from app.upstream.ask import Ask
 from app.upstream.dispatcher import LOOK_AGAIN_SECONDS, RANKED_SECONDS, Dispatcher

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.errors import Conflict, NotFound, Unavailable
-from app.pool_settings import PoolSettings
+from app.settings.pool import PoolSettings
+from app.settings.worker import WorkerSettings
 from app.upstream.dispatcher import Dispatcher
 from app.upstream.endpoint import Endpoint
 from app.upstream.least_loaded import LeastLoaded
 from app.upstream.membership.changes import SHOWN_SECONDS, STANDING, Membership, Source
 from app.upstream.pool import Pool
 from app.upstream.turn import Turn
-from app.worker_settings import WorkerSettings
 from tests.support.fake_time import FakeTimeLoop
 from tests.support.workers_asked import ask, pool_metrics
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ColdPrefillTooLong
-from app.pool_settings import PoolSettings
 from app.protocol.token_estimate import LIKELY_ERROR
+from app.settings.pool import PoolSettings
 from app.upstream.ask import Ask
 from app.upstream.endpoint import Endpoint
 from app.upstream.least_loaded import Candidate

@@ -14,10 +14,10 @@ from enum import StrEnum
 import structlog
 
 from app.errors import Conflict, NotFound
+from app.settings.worker import WorkerSettings, by_name
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.endpoint import Endpoint
 from app.upstream.pool import Pool
-from app.worker_settings import WorkerSettings, by_name
 
 # What was counted of a worker is shown for so long after its removal: two scrapes at a minute each
 # see the last of it.

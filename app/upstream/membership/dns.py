@@ -1,16 +1,16 @@
-"""Workers that are the addresses behind one name, as those of a headless Kubernetes service."""
+"""Workers that are the addresses behind names, as those of headless Kubernetes services."""
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
+from app.settings.worker import WorkerSettings
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.membership.changes import Membership, Source
-from app.worker_settings import WorkerSettings
 
 # Of a name that is there: it has no address of that family.
 NO_ADDRESS = (socket.EAI_NONAME, socket.EAI_NODATA)
@@ -63,13 +63,39 @@ def worker_at(template: WorkerSettings, address: str) -> WorkerSettings:
     return WorkerSettings.model_validate(values)
 
 
+class _Name:
+    """One name, and the workers behind it as it was last known."""
+
+    def __init__(self, template: WorkerSettings, metrics: PoolMetrics, resolve: Resolve) -> None:
+        self._template = template
+        self._metrics = metrics
+        self._resolve = resolve
+        self._told: str | None = None  # why there was no answer
+        self.host = template.url.host or ""
+        self.workers: Sequence[WorkerSettings] = ()
+
+    async def look(self) -> None:
+        """An answer that fails or is empty changes nothing: a name server that is restarted knows
+        nobody for a while, and all workers would be drained."""
+        try:
+            addresses = await addresses_of(self.host, self._resolve)
+        except NoAnswer as error:
+            self._metrics.workers_read(Source.DNS, "refused")
+            if self._told != str(error):
+                self._told = str(error)
+                log.warning("workers_dns_unknown", name=self.host, reason=str(error))
+            return
+        self._told = None
+        self.workers = [worker_at(self._template, address) for address in sorted(addresses)]
+
+
 class WorkersDNS:
-    """Asks every `seconds`. An answer that fails or is empty changes nothing: a name server that is
-    restarted knows nobody for a while, and all workers would be drained."""
+    """Asks for each name every `seconds`; of one that does not answer, the workers stay as they
+    are. An address behind two names is asked as the first of them says."""
 
     def __init__(
         self,
-        template: WorkerSettings,
+        templates: Iterable[WorkerSettings],
         membership: Membership,
         metrics: PoolMetrics,
         *,
@@ -77,29 +103,25 @@ class WorkersDNS:
         resolve: Resolve = resolve,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._template = template
-        self._name = template.url.host or ""
+        self._names = [_Name(template, metrics, resolve) for template in templates]
         self._membership = membership
         self._metrics = metrics
         self._seconds = seconds
-        self._resolve = resolve
         self._sleep = sleep
-        self._told: str | None = None  # why there was no answer
 
     async def look(self) -> None:
-        try:
-            addresses = await addresses_of(self._name, self._resolve)
-        except NoAnswer as error:
-            self._metrics.workers_read(Source.DNS, "refused")
-            if self._told != str(error):
-                self._told = str(error)
-                log.warning("workers_dns_unknown", name=self._name, reason=str(error))
-            return
-        self._told = None
-        workers = [worker_at(self._template, address) for address in sorted(addresses)]
-        if self._membership.want(Source.DNS, workers):
+        # Together: the resolver may take its time over a name that nobody answers for.
+        async with asyncio.TaskGroup() as tasks:
+            for name in self._names:
+                tasks.create_task(name.look())
+        workers: dict[str, WorkerSettings] = {}
+        for name in self._names:
+            for worker in name.workers:
+                workers.setdefault(worker.name, worker)
+        if self._membership.want(Source.DNS, workers.values()):
             self._metrics.workers_read(Source.DNS, "taken")
-            log.info("workers_dns_taken", name=self._name, workers=len(workers))
+            hosts = [name.host for name in self._names]
+            log.info("workers_dns_taken", names=hosts, workers=len(workers))
 
     async def run(self) -> None:
         while True:

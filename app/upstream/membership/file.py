@@ -9,9 +9,9 @@ import structlog
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from app.settings.worker import NamedTwice, Worker, WorkerSettings, by_name
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.membership.changes import Membership, Source
-from app.worker_settings import NamedTwice, Worker, WorkerSettings, by_name
 
 MAX_FILE_BYTES = 1024 * 1024  # thousands of workers
 

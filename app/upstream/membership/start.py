@@ -3,11 +3,11 @@
 import asyncio
 
 from app.settings import Settings, SettingsError
+from app.settings.worker import NamedTwice, by_name
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.membership.changes import Membership, Source
 from app.upstream.membership.dns import WorkersDNS
 from app.upstream.membership.file import WorkersFile, WorkersRefused, parse_workers, read_file
-from app.worker_settings import NamedTwice, by_name
 
 
 def check_workers(settings: Settings) -> None:
@@ -17,10 +17,12 @@ def check_workers(settings: Settings) -> None:
             'GATEWAY_WORKERS: is not set; for example ["http://10.0.0.5:8000"]. '
             "GATEWAY_WORKERS_FILE and GATEWAY_WORKERS_DNS are for workers that come and go"
         )
-    try:
-        by_name(settings.workers)
-    except NamedTwice as error:
-        raise SettingsError(f"GATEWAY_WORKERS: {error}") from None
+    named = {"GATEWAY_WORKERS": settings.workers, "GATEWAY_WORKERS_DNS": settings.workers_dns}
+    for variable, workers in named.items():
+        try:
+            by_name(workers)
+        except NamedTwice as error:
+            raise SettingsError(f"{variable}: {error}") from None
     if settings.workers_file is None:
         return
     try:
@@ -41,7 +43,7 @@ class WorkerSources:
                 metrics,
                 reload_seconds=settings.workers_reload_seconds,
             )
-        if settings.workers_dns is not None:
+        if settings.workers_dns:
             self._dns = WorkersDNS(
                 settings.workers_dns, membership, metrics, seconds=settings.workers_dns_seconds
             )

@@ -10,10 +10,10 @@ import pytest
 from fastapi import FastAPI
 
 from app.settings import Settings
+from app.settings.worker import WorkerSettings
 from app.telemetry.metrics import Metrics
 from app.upstream.membership.changes import Membership, Source
 from app.upstream.pool import Pool
-from app.worker_settings import WorkerSettings
 from tests.integration.api.admin import TOKEN, admin_app, client_of
 
 WORKERS = "/admin/v1/workers"
@@ -138,6 +138,8 @@ async def test_what_does_not_go_with_the_pool_is_refused(
         ({"url": "http://w0", "engine": "x"}, "engine"),
         ({"url": "http://w0", "key": "a-secret-key"}, "key"),
         ({"url": "http://w0", "max_concurrency": 0}, "max_concurrency"),
+        # It would send any file of the gateway to any server.
+        ({"url": "http://w0", "api_key_file": "/etc/hostname"}, "api_key_file"),
     ],
 )
 async def test_what_is_wrong_in_a_worker_is_named(

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from app.errors import GatewayError
-from app.pool_settings import PoolSettings
+from app.settings.pool import PoolSettings
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.ask import Ask
 from app.upstream.dispatcher import Dispatcher, Entrance

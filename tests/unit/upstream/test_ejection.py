@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.pool_settings import PoolSettings
 from app.settings import WorkerSettings
+from app.settings.pool import PoolSettings
 from app.upstream.ejection import Ejections, Fault
 from app.upstream.endpoint import Endpoint
 

@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from app.errors import Conflict, NotFound
+from app.settings.worker import NamedTwice, WorkerSettings
 from app.telemetry.metrics import Metrics
 from app.upstream.endpoint import Endpoint
 from app.upstream.membership.changes import SHOWN_SECONDS, Membership, Source
 from app.upstream.pool import Pool
-from app.worker_settings import NamedTwice, WorkerSettings
 from tests.support.fake_time import run_in_fake_time
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from app.settings.worker import Engine
 from app.telemetry.metrics import Metrics
 from app.upstream.membership.changes import Membership
 from app.upstream.membership.file import (
@@ -14,7 +15,6 @@ from app.upstream.membership.file import (
     read_file,
 )
 from app.upstream.pool import Pool
-from app.worker_settings import Engine
 from tests.support.rounds import Rounds
 
 ONE = '["http://w0:8000"]'

@@ -65,3 +65,29 @@ def test_a_bucket_of_no_failures_would_refuse_everybody(monkeypatch: pytest.Monk
     monkeypatch.setenv("GATEWAY_FAILED_AUTHENTICATIONS_PER_MINUTE", "0")
     with pytest.raises(SettingsError, match="GATEWAY_FAILED_AUTHENTICATIONS_PER_MINUTE"):
         load_settings()
+
+
+def test_the_first_fault_is_told_with_how_many_more_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "many")
+    monkeypatch.setenv("GATEWAY_WORKERS", "many")
+    monkeypatch.setenv("GATEWAY_THINKING_TOKENS_BY_EFFORT", "many")
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert str(refusal.value).endswith("(and 2 more: see `gateway config check`)")
+    assert {fault.partition(":")[0] for fault in refusal.value.faults} == {
+        "GATEWAY_PORT",
+        "GATEWAY_THINKING_TOKENS_BY_EFFORT",
+        "GATEWAY_WORKERS",
+    }
+
+
+def test_a_secret_whose_file_cannot_be_read_is_named_with_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY_PEPPER_FILE", str(tmp_path / "{none}"))
+    with pytest.raises(
+        SettingsError, match=r"^GATEWAY_KEY_PEPPER_FILE: cannot read .*\{none\}: No"
+    ):
+        load_settings()

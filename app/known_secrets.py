@@ -1,0 +1,119 @@
+"""The secrets that this process was given, by their values, so that no text carries them out.
+
+`Secret` (app/settings/forms.py) and a worker's key tell them to `KNOWN` when they are read, whoever
+reads them: what was once of that type is masked in every log line and in every audit record, also
+where it comes back from outside, in a driver's error or in a prompt.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AnyHttpUrl, BaseModel, SecretStr
+
+# A short one would be found in innocent words: "postgres" is a password, too, and 12 characters of
+# base64 are the least that anybody makes. In a URL it is masked by its place.
+MIN_CHARACTERS = 12
+# Workers that come and go may each bring a key. Looking for one takes 60 ns in a log line; of
+# more than these, the masks by form (app/telemetry/line_masks.py) have to do.
+MAX_VALUES = 128
+
+MASK = "***"
+
+# Of what the settings take: databases, Redis, and the HTTP of workers. A pepper may have a `://`.
+_SCHEME = re.compile(r"\s*(?:postgres|redis|http)[a-z0-9+]*://", re.IGNORECASE)
+
+
+class KnownSecrets:
+    """For any thread: readers see the values before or after a new one."""
+
+    def __init__(self) -> None:
+        self.texts: tuple[str, ...] = ()
+        self._bytes: tuple[bytes, ...] = ()
+
+    def add(self, secret: str) -> None:
+        """A key, several with commas between them, `name=value` pairs, or a URL with a password."""
+        fresh = {value for value in _values(secret) if len(value) >= MIN_CHARACTERS}
+        if fresh <= set(self.texts) or len(self.texts) + len(fresh) > MAX_VALUES:
+            return
+        # The longest first: one may be a part of another.
+        self.texts = tuple(sorted(fresh.union(self.texts), key=len, reverse=True))
+        self._bytes = tuple(text.encode() for text in self.texts)
+
+    def masked(self, text: str) -> str:
+        for value in self.texts:
+            if value in text:
+                text = text.replace(value, MASK)
+        return text
+
+    def masked_bytes(self, text: bytes) -> bytes:
+        """The same of a text, or of JSON, as UTF-8."""
+        for value in self._bytes:
+            if value in text:
+                text = text.replace(value, MASK.encode())
+        return text
+
+
+KNOWN = KnownSecrets()
+
+
+def remember(secret: SecretStr | None) -> SecretStr | None:
+    """For a validator: gives back what it is given."""
+    if secret is not None:
+        KNOWN.add(secret.get_secret_value())
+    return secret
+
+
+def remember_url(url: AnyHttpUrl) -> AnyHttpUrl:
+    """The same of a URL, which may hold a password."""
+    KNOWN.add(str(url))
+    return url
+
+
+def remember_all(settings: object) -> None:
+    """Those of a model, and of the models in it: one that came from another process was read
+    there."""
+    if isinstance(settings, SecretStr):
+        remember(settings)
+    elif isinstance(settings, AnyHttpUrl):
+        remember_url(settings)
+    elif isinstance(settings, BaseModel):
+        for value in settings.__dict__.values():
+            remember_all(value)
+    elif isinstance(settings, tuple):
+        for value in settings:
+            remember_all(value)
+
+
+def is_url(secret: str) -> bool:
+    """Whether it begins as one. A header's value may hold one further on, and is a secret whole."""
+    return _SCHEME.match(secret) is not None
+
+
+def _values(secret: str) -> Iterator[str]:
+    """In all forms in which it may come back: as it is, and as JSON has it inside of a string."""
+    for value in _url_values(secret) if is_url(secret) else _plain_values(secret):
+        yield value
+        for ascii_only in (True, False):
+            yield json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+
+
+def _url_values(url: str) -> Iterator[str]:
+    """Only the password: hosts and names are told to everybody."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:  # no URL; whoever uses it says so
+        return
+    if password:
+        yield password
+        yield unquote(password)
+
+
+def _plain_values(secret: str) -> Iterator[str]:
+    yield secret.strip()
+    for part in secret.split(","):
+        value = part.partition("=")[2]
+        yield part.strip()
+        yield value.strip()
+        yield value.rpartition(" ")[2]  # "Authorization=Bearer x"
