@@ -10,6 +10,7 @@ class Drain:
     """Knows the running requests, and how to end each. No task, no clock: the server has those."""
 
     def __init__(self) -> None:
+        self.announced = False
         self.draining = False
         self._running: dict[object, End] = {}
 
@@ -17,9 +18,13 @@ class Drain:
     def in_flight(self) -> int:
         return len(self._running)
 
+    def announce(self) -> None:
+        """Whoever asks is told to send requests elsewhere; those that still come are served."""
+        self.announced = True
+
     def begin(self) -> None:
         """From now on nothing new is taken."""
-        self.draining = True
+        self.announced = self.draining = True
 
     @contextmanager
     def running(self, end: End) -> Iterator[None]:

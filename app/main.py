@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
@@ -40,6 +41,8 @@ from app.settings import Network, Settings, SettingsError
 from app.store.database import create_engine
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
+from app.telemetry.trace_export import Sdk
+from app.telemetry.trace_start import trace_sdk_of, tracing
 from app.upstream.affinity import Affinity
 from app.upstream.client import WorkerClient
 from app.upstream.dispatcher import Dispatcher
@@ -53,6 +56,15 @@ from app.upstream.workers import Workers
 ENDING_WRITES = (
     3  # what an ending waits for, each as long as a disk may take: intent, body, outcome
 )
+
+# FastAPI's own: where variables of the environment say so, it would export what exceptions say, and
+# take a client's trace as it came.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
 
 BAD_REQUEST = {
     "description": "Bad Request",
@@ -86,16 +98,13 @@ def create_app(settings: Settings) -> GatewayApp:
 
     Raises SettingsError where the settings lack what it cannot run without.
     """
-    if settings.database_url is None:
-        raise SettingsError("GATEWAY_DATABASE_URL: is not set; it names the PostgreSQL to use")
-    if settings.key_pepper is None:
-        raise SettingsError(
-            "GATEWAY_KEY_PEPPER: is not set; make one with `openssl rand -base64 32` and keep it"
-        )
+    check_given(settings)
+    assert settings.database_url is not None  # noqa: S101 - check_given has seen to it
+    assert settings.key_pepper is not None  # noqa: S101 - as well
     check_workers(settings)
     check_redis_url(settings)
     metrics = Metrics(version=__version__)
-    rules = _rules(settings, metrics)
+    rules = rules_of(settings, metrics)
     engine = create_engine(settings.database_url.get_secret_value())
     pepper = settings.key_pepper.get_secret_value().encode()
     app = GatewayApp(
@@ -107,18 +116,21 @@ def create_app(settings: Settings) -> GatewayApp:
             engine,
             pepper,
             signing_keys_of(settings, pepper),
-            _sealer(settings),
+            sealer_of(settings),
             rules,
-            _redaction(settings, rules, metrics),
+            redaction_of(settings, rules, metrics),
             metrics,
+            trace_sdk_of(settings),
         ),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # ours are behind a flood guard
+        telemetry=NO_TELEMETRY,
         redirect_slashes=False,  # another path is another route, and there is none
     )
     app.state.trusted_proxies = settings.trusted_proxies
     app.state.drain = Drain()
+    app.state.metrics = metrics
     app.state.engine = engine
     add_error_handlers(app)
     add_openai_routes(app)
@@ -128,7 +140,21 @@ def create_app(settings: Settings) -> GatewayApp:
     return app
 
 
-def _sealer(settings: Settings) -> Sealer | None:
+def check_given(settings: Settings) -> None:
+    """Raises SettingsError where the settings lack what no gateway can do without."""
+    missing = []
+    if settings.database_url is None:
+        missing.append("GATEWAY_DATABASE_URL: is not set; it names the PostgreSQL to use")
+    if settings.key_pepper is None:
+        missing.append(
+            "GATEWAY_KEY_PEPPER: is not set; make one with `openssl rand -base64 32` and keep it"
+        )
+    if missing:
+        raise SettingsError(*missing)
+
+
+def sealer_of(settings: Settings) -> Sealer | None:
+    """Raises SettingsError."""
     if settings.sealing_key is None:
         return None
     try:
@@ -138,7 +164,8 @@ def _sealer(settings: Settings) -> Sealer | None:
     return Sealer(keys, seconds=settings.sealed_reasoning_seconds)
 
 
-def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
+def rules_of(settings: Settings, metrics: Metrics) -> RulebookWatch:
+    """Raises SettingsError."""
     try:
         return RulebookWatch(
             settings.rules,
@@ -152,7 +179,8 @@ def _rules(settings: Settings, metrics: Metrics) -> RulebookWatch:
         raise SettingsError(f"GATEWAY_RULES: {refused}") from None
 
 
-def _redaction(settings: Settings, rules: RulebookWatch, metrics: Metrics) -> RedactionInUse:
+def redaction_of(settings: Settings, rules: RulebookWatch, metrics: Metrics) -> RedactionInUse:
+    """Raises SettingsError."""
     try:
         return RedactionInUse(rules, settings.audit_redaction, metrics)
     except UnknownProfile as unknown:
@@ -168,12 +196,16 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
     rules: RulebookWatch,
     redaction: RedactionInUse,
     metrics: Metrics,
+    trace_sdk: Sdk | None,
 ):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Opened from top to bottom, closed from bottom to top."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)
+            traces = await stack.enter_async_context(
+                tracing(settings, trace_sdk, metrics.process.spans, version=__version__)
+            )
             audit = await stack.enter_async_context(
                 recording(settings, signing_keys, pepper, redaction, metrics)
             )
@@ -232,6 +264,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # what FastAPI wants has no publ
                 rules=rules,
                 lexicon=shipped_lexicon(),
                 metrics=metrics,
+                traces=traces,
                 drain=app.state.drain,
                 clock=time.monotonic,
             )

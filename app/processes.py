@@ -72,8 +72,8 @@ class Processes:
     def _pass_on_signals(self) -> None:
         """The first one drains the processes, a second one ends them."""
         while len(self._signals) > self._passed_on:
+            self._signal_all(self._signals[self._passed_on])
             self._passed_on += 1
-            self._signal_all(signal.SIGTERM)
 
     def _signal_all(self, number: int) -> None:
         for process in self._running:

@@ -1,9 +1,11 @@
 """The server process: uvicorn with our edge, our drain, and one-line errors."""
 
+import asyncio
 import errno
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -13,9 +15,12 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.http_protocol import make_protocol
+from app.api.http_flow import ServerSide
+from app.api.http_protocol import HardenedProtocol, make_protocol
 from app.drain import Drain
 from app.settings import Settings, SettingsError
+from app.telemetry.metrics import Metrics
+from app.telemetry.process_metrics import LoopLag
 
 GC_ALLOCATIONS = 7_000  # objects between two collections; Python's default is 700
 BACKLOG = 2048  # connections that wait to be accepted
@@ -24,15 +29,19 @@ END_SECONDS = 5.0
 # Nothing is in flight by then. Idle connections close at once; this is for clients that are
 # still receiving the last of a large answer.
 CLOSE_SECONDS = 30
+TICK_SECONDS = 0.1  # uvicorn's, between two calls of `on_tick`
+TICKS_BETWEEN_FILE_COUNTS = 100  # ten seconds: of ten thousand it takes a thread some 5 ms
 FILES_BESIDE_CONNECTIONS = 256  # database, logs, modules; workers take one for each request
 
 log = structlog.get_logger()
 
 
 class GatewayServer(uvicorn.Server):
-    """Drains on the first signal: not ready at once, running requests finish, then it exits.
+    """Drains on the first signal: not ready at once, what still comes is served until every load
+    balancer has noticed (not after SIGINT, which a person sends), then nothing new is taken,
+    running requests finish, and it exits.
 
-    The listener stays open while it drains, so that load balancers see a 503 instead of a refused
+    The listener stays open to the end, so that whoever comes late sees a 503 instead of a refused
     connection. A second signal ends the running requests now, a third one the process.
     """
 
@@ -45,10 +54,15 @@ class GatewayServer(uvicorn.Server):
         parent_pid: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        drain: Drain = app.state.drain
+        metrics: Metrics = app.state.metrics
         super().__init__(
             uvicorn.Config(
                 app,
-                http=make_protocol(settings),
+                http=make_protocol(
+                    settings,
+                    ServerSide(lambda: drain.announced, metrics.process.edge_refused),
+                ),
                 loop="uvloop",
                 ws="none",
                 lifespan="on",
@@ -61,12 +75,17 @@ class GatewayServer(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
-        self._drain: Drain = app.state.drain
+        self._drain = drain
+        self._process = metrics.process
+        self._lag = LoopLag(metrics.process.loop_lag, clock, TICK_SECONDS)
+        self._max_connections = settings.max_connections
         self._drain_seconds = settings.drain_seconds
+        self._grace_seconds = min(settings.drain_grace_seconds, settings.drain_seconds)
         self._on_ready = on_ready
         self._parent_pid = parent_pid
         self._clock = clock
-        self._deadline: float | None = None
+        self._refuse_at: float | None = None
+        self._deadline = 0.0
         self._hurried = False
         self._expired = False
 
@@ -77,8 +96,10 @@ class GatewayServer(uvicorn.Server):
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        if not self._drain.draining:
-            self._drain.begin()
+        if not self._drain.announced:
+            self._drain.announce()
+            if sig == signal.SIGINT or not self._grace_seconds:
+                self._drain.begin()
         elif not self._hurried:
             self._hurried = True
         else:
@@ -86,6 +107,7 @@ class GatewayServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
+        await self._observe(counter)
         if await super().on_tick(counter):
             return True
         if self.lifespan.shutdown_event.is_set():
@@ -94,13 +116,32 @@ class GatewayServer(uvicorn.Server):
             sys.exit(1)
         if self._parent_pid not in (None, os.getppid()):
             self._drain.begin()  # the parent is gone, and with it who would tell us to
+        return self._drain.announced and self._has_drained()
+
+    async def _observe(self, counter: int) -> None:
+        self._lag.woke()
+        self._process.connections(len(self.server_state.connections), self._max_connections)
+        self._process.draining(self._drain.announced)
+        if counter % TICKS_BETWEEN_FILE_COUNTS == 0:
+            await asyncio.to_thread(self._process.files)
+        self._lag.sleeps()
+
+    def _has_drained(self) -> bool:
+        now = self._clock()
+        if self._refuse_at is None:
+            self._refuse_at = now + self._grace_seconds
+            self._deadline = now + self._drain_seconds
+            for connection in self.server_state.connections:
+                if isinstance(connection, HardenedProtocol):
+                    connection.close_after_answer()
+        if self._hurried:
+            self._refuse_at = self._deadline = min(now, self._deadline)
+        if now >= self._refuse_at:
+            self._drain.begin()
         if not self._drain.draining:
             return False
         if self._drain.in_flight == 0:
             return True
-        now = self._clock()
-        if self._deadline is None or (self._hurried and not self._expired):
-            self._deadline = now if self._hurried else now + self._drain_seconds
         if now >= self._deadline and not self._expired:
             self._expired = True
             self._drain.expire()
@@ -115,10 +156,16 @@ def _calm_the_collector() -> None:
     gc.set_threshold(GC_ALLOCATIONS)
 
 
+def needed_files(settings: Settings) -> int:
+    """That may be open at once in a process: `max_connections` of clients, and as many of
+    workers."""
+    return 2 * settings.max_connections + FILES_BESIDE_CONNECTIONS
+
+
 def allow_files(settings: Settings) -> None:
-    """Raises this process's limit of open files, as far as it may, to what `max_connections` of
-    clients and as many of workers need: shells and systemd begin with 1,024."""
-    needed = 2 * settings.max_connections + FILES_BESIDE_CONNECTIONS
+    """Raises this process's limit of open files, as far as it may, to what it needs: shells and
+    systemd begin with 1,024."""
+    needed = needed_files(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return

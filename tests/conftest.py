@@ -17,6 +17,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import uuid
 import warnings
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 from redis import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -58,6 +60,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("GATEWAY_") and name not in KEPT_VARIABLES:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a command of one test set for itself is not the next test's."""
+    hook = sys.excepthook
+    yield
+    structlog.reset_defaults()
+    sys.excepthook = hook
 
 
 @pytest.fixture(scope="session")

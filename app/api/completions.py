@@ -23,7 +23,12 @@ from app.api.answers import (
 from app.api.body import read_body
 from app.api.call import bearer, caller_of
 from app.api.rate_limit_headers import rate_limit_headers
-from app.api.request_headers import affinity_hint, max_cold_prefill_tokens, wants_progress
+from app.api.request_headers import (
+    affinity_hint,
+    max_cold_prefill_tokens,
+    trace_headers,
+    wants_progress,
+)
 from app.api.surface import Surface
 from app.errors import ClientDisconnected, GatewayError
 from app.gateway.meter import SHUTTING_DOWN
@@ -32,6 +37,7 @@ from app.limits.subjects import Standing
 from app.protocol.encode import SECOND_THOUGHT_NAME, THOUGHT_NAME
 from app.protocol.request import ChatRequest
 from app.store.policy import Policy
+from app.telemetry.trace_context import TraceHeaders
 
 
 class Completions:
@@ -58,6 +64,9 @@ class CompletionCall:
         self._gateway = gateway
         self._answer: StreamedAnswer | FoldedAnswer | None = None
         self.caller = caller_of(scope, self._headers, gateway.clock(), route=surface.route)
+
+    def trace_headers(self) -> TraceHeaders:
+        return trace_headers(self._headers)
 
     def credential(self) -> str:
         return bearer(self._headers)
@@ -117,6 +126,7 @@ class CompletionCall:
             await self._answer.fail(error)
             return
         headers = JSON_HEADERS + error.headers() + rate_limit_headers(standing)
-        if error.code == SHUTTING_DOWN:  # the next request should find another replica
-            headers = [*headers, (b"connection", b"close")]
+        if error.code == SHUTTING_DOWN:
+            # Nothing of an answer has left: whatever stands in front may ask another replica.
+            headers = [*headers, (b"connection", b"close"), (b"x-gateway-draining", b"true")]
         await send_whole(self._send, error.status, headers, orjson.dumps(error.body()))

@@ -1,9 +1,24 @@
-"""The parts of a connection that know the time: a deadline, and reading that can be held."""
+"""The parts of a connection that know the time: a deadline, reading that can be held, and a client
+that stopped reading."""
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from uvicorn.protocols.http.flow_control import FlowControl
+
+# Of connections that are ended without a word, as they are counted.
+CUT = "connection_cut"
+STALLED = "client_stalled"
+
+
+class ServerSide(NamedTuple):
+    """What a connection asks of its server, and tells it. While `last_answers()`, each answer ends
+    its connection, so that the next request is sent elsewhere. `refused` is told the code of what
+    is refused in place of the application."""
+
+    last_answers: Callable[[], bool] = lambda: False
+    refused: Callable[[str], None] = lambda code: None
 
 
 class Deadline:
@@ -72,3 +87,47 @@ class ReadingFlow(FlowControl):
         if self.read_paused:
             self._held_seconds += self._clock() - self._held_at
             super().resume_reading()
+
+
+class Stall:
+    """While output waits to be taken: who takes none of it for `seconds` is cut off."""
+
+    __slots__ = ("_handle", "_loop", "_refused", "_seconds", "_transport")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        refused: Callable[[str], None],
+    ) -> None:
+        """`refused` is told STALLED when it happens."""
+        self._refused = refused
+        self._transport = transport
+        self._loop = loop
+        self._seconds = seconds
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        if self._handle is None:
+            pending_bytes = self._transport.get_write_buffer_size()
+            self._handle = self._loop.call_later(self._seconds, self._stalled, pending_bytes)
+
+    def arm_if_pending(self) -> None:
+        """A closing connection waits for its output to be taken: not for ever."""
+        if self._transport.get_write_buffer_size():
+            self.arm()
+
+    def disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _stalled(self, pending_bytes: int) -> None:
+        """A client that took some of what was pending is slow, and not gone."""
+        self._handle = None
+        if self._transport.get_write_buffer_size() < pending_bytes:
+            self.arm()
+        else:
+            self._refused(STALLED)
+            self._transport.abort()

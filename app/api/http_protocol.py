@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.api.http_flow import Deadline, ReadingFlow
+from app.api.http_flow import CUT, Deadline, ReadingFlow, ServerSide, Stall
 from app.api.http_head import (
     CHECKS,
     MAX_URL_BYTES,
@@ -60,7 +60,9 @@ class HardenedProtocol(HttpToolsProtocol):
     """Made by `make_protocol`. `cycle` is uvicorn's name for one request and its response."""
 
     settings: ClassVar[Settings]
+    server_side: ClassVar[ServerSide]
     flow: ReadingFlow
+    stall: Stall
 
     def __init__(
         self,
@@ -72,7 +74,6 @@ class HardenedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._phase = Phase.AWAITED
         self._deadline = Deadline(self.loop, self._expired)
-        self._stall: asyncio.TimerHandle | None = None
         self._refusal: GatewayError | None = None
         self._excess = False
         self._upgrading = False
@@ -95,17 +96,21 @@ class HardenedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's is narrower
         super().connection_made(transport)
         self.flow = ReadingFlow(transport, self.loop.time)
+        self.stall = Stall(
+            transport, self.loop, self.settings.client_stall_seconds, self.server_side.refused
+        )
         most = self.settings.max_connections
         if len(self.connections) > most:
             self._excess = True
             if len(self.connections) > most + most * EXCESS_SHARE:
+                self.server_side.refused(CUT)
                 transport.abort()
                 return
         self._deadline.set(self.settings.header_deadline_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.close()
-        self._disarm_stall()
+        self.stall.disarm()
         if self._lingering is not None:
             self._lingering.stop()
         super().connection_lost(exc)
@@ -129,11 +134,11 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._arm_stall()
+        self.stall.arm()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._disarm_stall()
+        self.stall.disarm()
 
     # -- what the parser calls; `_reject` makes it stop
 
@@ -180,6 +185,8 @@ class HardenedProtocol(HttpToolsProtocol):
             self._reject(too_many_connections())
         super().on_headers_complete()
         self._phase = Phase.BODY
+        if self.server_side.last_answers():
+            self.close_after_answer()
 
     def on_body(self, body: bytes) -> None:
         self._fed = True
@@ -209,7 +216,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self._phase in (Phase.BODY, Phase.DISCARDING) or self.transport.is_closing():
             self._phase = Phase.DISCARDING
-            self._arm_stall_if_pending()
+            self.stall.arm_if_pending()
         elif self._phase is Phase.WHOLE:
             self._phase = Phase.IDLE
             self.flow.resume_reading()
@@ -310,32 +317,14 @@ class HardenedProtocol(HttpToolsProtocol):
         else:
             self._refuse(RequestTimeout("The request's body came too slowly."))
 
-    def _arm_stall(self) -> None:
-        if self._stall is None:
-            pending_bytes = self.transport.get_write_buffer_size()
-            self._stall = self.loop.call_later(
-                self.settings.client_stall_seconds, self._stalled, pending_bytes
-            )
-
-    def _stalled(self, pending_bytes: int) -> None:
-        """A client that took some of what was pending is slow, and not gone."""
-        self._stall = None
-        if self.transport.get_write_buffer_size() < pending_bytes:
-            self._arm_stall()
-        else:
-            self.transport.abort()
-
-    def _arm_stall_if_pending(self) -> None:
-        """A closing connection waits for its output to be taken: not for ever."""
-        if self.transport.get_write_buffer_size():
-            self._arm_stall()
-
-    def _disarm_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-
     # -- ending
+
+    def close_after_answer(self) -> None:
+        """The next answer says that it is the last one here. Where its head has left, nothing is
+        done: a connection that ends unannounced can cut off what its client sends just then."""
+        self._keep_alive = False
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer in place of the application, and end the connection."""
@@ -348,6 +337,7 @@ class HardenedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.waiting_for_100_continue = False
             cycle.message_event.set()
+        self.server_side.refused(error.code or CUT)
         if answering:
             self.transport.abort()
             return
@@ -358,7 +348,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self._phase = Phase.DISCARDING
         if self._lingering is None:
             self._lingering = LingeringTransport(self.transport, self.loop)
-        self._arm_stall_if_pending()
+        self.stall.arm_if_pending()
         self._lingering.close()
 
     def _request_id(self) -> str | None:
@@ -381,7 +371,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         self.transport.close()
-        self._arm_stall_if_pending()
+        self.stall.arm_if_pending()
 
 
 class _Stop(Exception):
@@ -391,6 +381,9 @@ class _Stop(Exception):
 _EXAMINED = frozenset((b"host", b"transfer-encoding", b"expect"))
 
 
-def make_protocol(settings: Settings) -> type[HardenedProtocol]:
+def make_protocol(
+    settings: Settings, server_side: ServerSide | None = None
+) -> type[HardenedProtocol]:
     """The protocol class with these settings, as uvicorn's `http` option takes it."""
-    return type("GatewayProtocol", (HardenedProtocol,), {"settings": settings})
+    parts = {"settings": settings, "server_side": server_side or ServerSide()}
+    return type("GatewayProtocol", (HardenedProtocol,), parts)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.call import bearer, caller_of
 from app.api.completions import Completions
 from app.api.rate_limit_headers import rate_limit_headers
+from app.api.request_headers import trace_headers
 from app.api.surface import CHAT, TEXT
 from app.api.wire import ChatCompletionRequest, CompletionRequest
 from app.errors import NotFound
@@ -180,6 +181,7 @@ async def _consult_models(request: Request, response: Response) -> tuple[str, ..
     headers: Headers = request.headers
     return await consult(
         caller_of(request.scope, headers, gateway.clock(), route="/v1/models"),
+        lambda: trace_headers(headers),
         lambda: bearer(headers),
         gateway,
         partial(_visible, request.path_params.get("model")),

@@ -30,14 +30,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """Takes traffic: not draining; workers, the audit log and the database are there, or keys may
     do without the database for a while."""
-    gateway: Gateway = request.app.state.gateway
-    checks = {
-        "accepting": not gateway.drain.draining,
-        "workers": gateway.workers.pool.ready,
-        "audit": gateway.audit.accepting,
-        "database": await _reachable(request.app.state.engine)
-        or gateway.keys.serves_without_database,
-    }
+    checks = await _checks(request)
     ready = all(checks.values())
     return JSONResponse(
         {"status": "ready" if ready else "not ready", "checks": checks},
@@ -47,10 +40,27 @@ async def readyz(request: Request) -> JSONResponse:
 
 @ops.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format, over all processes of this gateway."""
+    """Over all processes of this gateway, as Prometheus' text or as OpenMetrics."""
     gateway: Gateway = request.app.state.gateway
-    body, content_type = await asyncio.to_thread(gateway.metrics.render)
-    return Response(body, media_type=content_type)
+    await _checks(request)  # a gateway that nobody asks whether it is ready shows it here
+    accept = request.headers.get("accept", "")
+    body, content_type = await asyncio.to_thread(gateway.metrics.render, accept)
+    return Response(body, headers={"content-type": content_type})
+
+
+async def _checks(request: Request) -> dict[str, bool]:
+    """What has to be there for this process to take traffic; counted, too: a replica that takes
+    none has no errors that would tell."""
+    gateway: Gateway = request.app.state.gateway
+    checks = {
+        "accepting": not gateway.drain.announced,
+        "workers": gateway.workers.pool.ready,
+        "audit": gateway.audit.accepting,
+        "database": await _reachable(request.app.state.engine)
+        or gateway.keys.serves_without_database,
+    }
+    gateway.metrics.process.ready(checks)
+    return checks
 
 
 async def _reachable(engine: AsyncEngine) -> bool:

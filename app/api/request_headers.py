@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers
 
 from app.errors import InvalidRequest
+from app.telemetry.trace_context import TraceHeaders
 
 MAX_COLD_PREFILL = "x-gateway-max-cold-prefill-tokens"
 AFFINITY = "x-gateway-affinity"
@@ -51,6 +52,10 @@ def read_timeout_seconds(headers: Headers) -> float | None:
     values = (headers.get(name, "").strip() for name in READ_TIMEOUTS)
     seconds = [float(value) for value in values if _SECONDS.fullmatch(value)]
     return min((value for value in seconds if value > 0), default=None)
+
+
+def trace_headers(headers: Headers) -> TraceHeaders:
+    return TraceHeaders(headers.getlist("traceparent"), headers.getlist("tracestate"))
 
 
 def _sessions(headers: Headers) -> Iterator[str]:

@@ -143,6 +143,13 @@ async def _partitions(connection: AsyncConnection) -> list[_Partition]:
     return found
 
 
+async def last_day(connection: AsyncConnection) -> date | None:
+    """For which there is a partition of events, in UTC. Raises what the database's absence
+    raises."""
+    days = [each.day for each in await _partitions(connection) if each.table == EVENTS]
+    return max(days, default=None)
+
+
 async def _drop(connection: AsyncConnection, partition: _Partition) -> None:
     if partition.attached:
         # Whoever uses the table goes on meanwhile, which dropping the partition at once would stop.

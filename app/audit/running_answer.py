@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.audit.content.known_scrub import KnownScrub
 from app.audit.content.stream_scrub import StreamScrub
 from app.audit.spool.frames import Frame, FrameKind
 from app.audit.spool.log import SpoolLog, Written, has_failed
@@ -47,7 +48,7 @@ class RunningAnswer:
         self._thoughts = thoughts
         self._thoughts_due = 0.0
         self._thought_characters: dict[int, int] = {}  # that are in chunks
-        self._scrubs: dict[tuple[str, object], StreamScrub] = {}
+        self._scrubs: dict[tuple[str, object], tuple[KnownScrub, StreamScrub]] = {}
         self._keeping = keeping
         self._clock = clock
         self._begun = False  # something was sent, or is about to be
@@ -139,5 +140,6 @@ class RunningAnswer:
     def _scrub(self, choice: str, where: object, piece: str) -> str:
         scrubbing = self._scrubs.get((choice, where))
         if scrubbing is None:
-            scrubbing = self._scrubs[choice, where] = StreamScrub()
-        return scrubbing.feed(piece)
+            scrubbing = self._scrubs[choice, where] = KnownScrub(), StreamScrub()
+        known, keys = scrubbing
+        return keys.feed(known.feed(piece))

@@ -14,7 +14,7 @@ from app.errors import GatewayError
 from app.settings import Settings, SettingsError, load_settings
 from app.store.database import create_engine
 from app.store.migrate import upgrade
-from app.store.schema import schema_is_current
+from app.store.schema import schema_state
 from app.store.transaction import DatabaseUnavailable
 
 Result = TypeVar("Result")
@@ -62,9 +62,10 @@ async def _run(
 ) -> Result:
     settings = load_settings()
     async with command_engine(settings) as engine:
-        if migrated and not await schema_is_current(engine):
-            if settings.database_url is not None:
-                raise CommandError("the database is not migrated: run `gateway db upgrade`")
+        state = await schema_state(engine) if migrated else None
+        if state is not None and state.complaint is not None:
+            if settings.database_url is not None or not state.is_behind:
+                raise CommandError(state.complaint)
             await upgrade(engine)
         return await step(engine, settings)
 

@@ -4,7 +4,7 @@ import click
 
 from app.cli.database import on_database
 from app.store.grants import grant
-from app.store.migrate import upgrade
+from app.store.migrate import Patience, upgrade
 
 
 @click.group()
@@ -16,9 +16,14 @@ def db() -> None:
 def upgrade_schema() -> None:
     """Bring the database to the schema of this version.
 
-    Safe to run again, and from several places at once.
+    Safe to run again, from several places at once, and while gateways of the version before run. A
+    schema that is newer, and serves this version, is left as it is.
     """
-    done = on_database(lambda engine, _: upgrade(engine), migrated=False)
+
+    def told(reason: str) -> None:
+        click.echo(f"waiting for running transactions: {reason}", err=True)
+
+    done = on_database(lambda engine, _: upgrade(engine, Patience(told=told)), migrated=False)
     if done.changed:
         click.echo(f"upgraded from {done.before or 'an empty database'} to {done.after}")
     else:

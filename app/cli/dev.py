@@ -75,7 +75,12 @@ def dev(host: str | None, port: int | None) -> None:
     """
     try:
         settings = load_settings(host=host, port=port)
-        configure_logging(settings.log_level, console=True)
+        configure_logging(
+            settings.log_level,
+            console=True,
+            sample_ratio=settings.log_sample_ratio,
+            slow_seconds=settings.log_slow_seconds,
+        )
         with bind(settings) as listener:
             asyncio.run(_serve(settings, listener))
     except SettingsError as error:

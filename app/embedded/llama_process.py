@@ -6,7 +6,8 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -28,18 +29,40 @@ STOP_SECONDS = 2.0  # it ends in milliseconds; then it is killed
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # after a life this long, the backoff starts anew
+MISSING_LIBRARY = b"libgomp.so.1"  # of GCC's OpenMP, which the linker names
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server listens. An empty key: whoever comes is answered."""
+
+    host: str
+    port: int
+    api_key: str = field(repr=False)
 
 
 class LlamaProcess:
-    """A llama.cpp server with a private port and API key, which outlast its restarts."""
+    """A llama.cpp server whose place outlasts its restarts. It logs to the file, or else to our own
+    outputs."""
 
-    def __init__(self, model: EmbeddedModel, home: Path, reserved: socket.socket) -> None:
+    def __init__(self, model: EmbeddedModel, place: Place, log_path: Path | None) -> None:
         self._model = model
-        self._log_path = home / LOG_NAME
-        self._port: int = reserved.getsockname()[1]
-        self.url = f"http://{HOST}:{self._port}"
-        self.api_key = secrets.token_urlsafe(32)
+        self._place = place
+        self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """For this machine, wherever else it listens."""
+        return f"http://{HOST}:{self._place.port}"
+
+    @property
+    def api_key(self) -> str:
+        return self._place.api_key
+
+    @property
+    def _log_name(self) -> str:
+        return "above" if self._log_path is None else str(self._log_path)
 
     async def start(self) -> None:
         """Returns once it answers. Raises EmbeddedError where it ends or hangs before that."""
@@ -50,8 +73,13 @@ class LlamaProcess:
         except TimeoutError:
             await self.stop()
             raise EmbeddedError(
-                f"the model server does not answer after {START_SECONDS:g} s: see {self._log_path}"
+                f"the model server does not answer after {START_SECONDS:g} s: see {self._log_name}"
             ) from None
+
+    async def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        assert self._process is not None, "it was never started"  # noqa: S101 - the caller's order
+        return await self._process.wait()
 
     async def keep_alive(self) -> None:
         """Starts it again whenever it ends, until cancelled; sooner at first, then later."""
@@ -85,7 +113,7 @@ class LlamaProcess:
             await process.wait()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        with self._log_path.open("ab") as log_file:
+        with nullcontext() if self._log_path is None else self._log_path.open("ab") as log_file:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # no module of the working directory
@@ -99,8 +127,9 @@ class LlamaProcess:
         launch = {
             "model": str(self._model.path),
             "model_name": self._model.name,
-            "port": self._port,
-            "api_key": self.api_key,
+            "host": self._place.host,
+            "port": self._place.port,
+            "api_key": self._place.api_key,
             "context_tokens": self._model.context_tokens,
             "slots": SLOTS,
             "threads": threads_for(self._model),
@@ -123,16 +152,27 @@ class LlamaProcess:
                             return
                 await asyncio.sleep(POLL_SECONDS)
         raise EmbeddedError(
-            f"the model server does not start with {self._model.path.name}: see {self._log_path}"
+            f"the model server does not start with {self._model.path.name}: "
+            f"{self._missing_library()}see {self._log_name}"
         )
+
+    def _missing_library(self) -> str:
+        """What the log says that slim systems lack; the wheel brings all else."""
+        if self._log_path is None or MISSING_LIBRARY not in self._log_path.read_bytes():
+            return ""
+        return f"the system lacks {MISSING_LIBRARY.decode()} (apt-get install libgomp1); "
 
 
 @asynccontextmanager
 async def running(model: EmbeddedModel, home: Path) -> AsyncIterator[LlamaProcess]:
-    """A server that answers, and is started again whenever it dies. Raises EmbeddedError."""
+    """A server on a private port, with a key, that answers and is started again whenever it dies.
+
+    Raises EmbeddedError.
+    """
     _begin_log(home)
     with reserved_port() as reserved:
-        server = LlamaProcess(model, home, reserved)
+        place = Place(HOST, reserved.getsockname()[1], secrets.token_urlsafe(32))
+        server = LlamaProcess(model, place, home / LOG_NAME)
         keeper: asyncio.Task[None] | None = None
         try:
             await server.start()

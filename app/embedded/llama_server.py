@@ -12,7 +12,6 @@ from typing import TypedDict
 
 import xllamacpp
 
-HOST = "127.0.0.1"
 MIB_OF_SAVED_PROMPTS = 64  # prefixes kept for later; the default of 8 GiB is a server's
 # Tokens of a prompt read at one go. Between two goes the server takes the next token of every other
 # answer, and notices a client that has left: with the default of 2,048 both wait for ten seconds.
@@ -22,10 +21,12 @@ WARNINGS = 2  # llama.cpp's level; at 3 it writes five lines for each request
 
 class Launch(TypedDict):
     """What the parent asks for. `context_tokens` is shared by all slots, and a slot may use all of
-    it, up to what the model was trained with; an empty template means the model's own."""
+    it, up to what the model was trained with; an empty template means the model's own, an empty
+    key that anybody is answered."""
 
     model: str
     model_name: str
+    host: str
     port: int
     api_key: str
     context_tokens: int
@@ -39,10 +40,10 @@ def parameters(launch: Launch) -> xllamacpp.CommonParams:
     params = xllamacpp.CommonParams()
     params.model.path = launch["model"]
     params.model_alias = {launch["model_name"]}
-    params.hostnames = [HOST]
+    params.hostnames = [launch["host"]]
     params.port = launch["port"]
     params.reuse_port = True  # the parent holds the port while we restart
-    params.api_keys = [launch["api_key"]]
+    params.api_keys = [launch["api_key"]] if launch["api_key"] else []
     params.cors_origins = ""  # no browser has business here
     params.ui = False
     params.endpoint_metrics = True

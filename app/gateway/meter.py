@@ -21,6 +21,7 @@ from app.protocol.events import Usage, Visible
 from app.protocol.request import ChatRequest
 from app.settings import Engine
 from app.store.secrets import scrub
+from app.telemetry.traces import UNTRACED, Step, Trace
 from app.upstream.endpoint import Endpoint
 from app.upstream.turn import Turn, Waiting
 
@@ -32,6 +33,7 @@ MAX_MODEL_CHARACTERS = 128  # of an unknown model's name
 class Meter:
     caller: Caller
     clock: Callable[[], float]
+    trace: Trace = UNTRACED
     principal: Principal | None = None
     request: ChatRequest | None = None
     screened: Screened | None = None
@@ -52,8 +54,12 @@ class Meter:
     waits_since: float | None = None
     waited_seconds: float = 0.0  # for places
     asked_at: float | None = None
+    tried_at: float | None = None  # when the worker was asked that was asked last
+    pool: str | None = None  # its kind
     taken: bool = False  # a worker has the request, and may have worked on it
     first_token_at: float | None = None
+    # Of each try that came so far: the kind of its worker, and the seconds until its first token.
+    worker_first_tokens: list[tuple[str, float]] = field(default_factory=list)
     last_token_at: float | None = None
     engine: Engine | None = None
     worker_continues: bool = False  # it can go on with an answer that was begun
@@ -70,27 +76,38 @@ class Meter:
     def waits(self, waiting: Waiting) -> None:
         """From now on it waits for a worker that is to be asked."""
         self.waiting = waiting
+        self.trace.step(Step.QUEUE)
         self.waits_since = self.clock()
         if self.ready_at is None:
             self.ready_at = self.waits_since
 
     def ask(self, endpoint: Endpoint) -> None:
         """A worker is about to be asked."""
-        now = self.clock()
+        engine = endpoint.settings.engine
+        self.trace.attempt(endpoint.name, model=endpoint.model, pool=endpoint.pool, engine=engine)
+        self.tried_at = now = self.clock()
         if self.waits_since is not None:
             self.waited_seconds += now - self.waits_since
             self.waits_since = None
         self.worker = endpoint.name
-        self.engine = endpoint.settings.engine
+        self.pool = endpoint.pool
+        self.engine = engine
         self.worker_continues = endpoint.dialect.continues
         self.attempts += 1
         self.taken = True
         if self.asked_at is None:
             self.asked_at = now
 
-    def refused(self) -> None:
+    def refused(self, reason: str) -> None:
         """The worker that was asked did not take the request."""
         self.taken = False
+        self.trace.failed(reason)
+
+    def began(self) -> None:
+        """The worker's first token is there, whether it may be seen or not."""
+        self.trace.began()
+        if self.tried_at is not None and self.pool is not None:
+            self.worker_first_tokens.append((self.pool, self.clock() - self.tried_at))
 
     def delivered(self, events: Sequence[Visible]) -> None:
         """These went to the client; it is tokens that are timed."""
@@ -117,6 +134,8 @@ class Meter:
     def end(self, error: GatewayError | None) -> None:
         self.error = error
         self.ended_at = self.clock()
+        if error is not None:
+            self.trace.failed(error.code or error.type)
 
     @property
     def usage(self) -> Usage:

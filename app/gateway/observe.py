@@ -8,6 +8,7 @@ from app.gateway.audit import hit_counts
 from app.gateway.meter import Meter
 from app.limits.attempts import AuthenticationThrottled
 from app.limits.refusals import LimitReached
+from app.protocol.events import Usage
 from app.store.secrets import scrub
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import FinishedRequest, Metrics
@@ -34,6 +35,7 @@ def observe(meter: Meter, metrics: Metrics) -> None:
             time_to_first_token_seconds=meter.time_to_first_token_seconds,
             token_gaps_seconds=meter.token_gaps,
             hold_backs_seconds=meter.hold_backs,
+            trace_id=meter.trace.trace_id if meter.trace.recorded else None,
         )
     )
     if outcome is Outcome.CANCELLED:
@@ -46,10 +48,13 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         metrics.upstream_succeeded(meter.worker)
     elif meter.worker is not None and outcome is Outcome.FAILED and meter.readers:
         metrics.upstream_failed(meter.worker, code or "failed")
+    _observe_worker(meter, usage, metrics)
     _observe_answers(meter, metrics)
     _observe_filter(meter, metrics)
     log_request(
         request_id=caller.request_id,
+        trace_id=meter.trace.trace_id,
+        span_id=meter.trace.span_id,
         method=caller.method,
         route=caller.route,
         status=meter.status,
@@ -64,12 +69,20 @@ def observe(meter: Meter, metrics: Metrics) -> None:
         attempts=meter.attempts,
         usage=usage,
         finish_reason=meter.finish_reason,
+        queue_seconds=meter.waited_seconds if meter.ready_at is not None else None,
         time_to_first_token_seconds=meter.time_to_first_token_seconds,
         overhead_seconds=meter.overhead_seconds,
         duration_seconds=meter.duration_seconds,
         client_retry_count=caller.retry_count,
         user_agent=scrub(caller.user_agent or "") or None,
     )
+
+
+def _observe_worker(meter: Meter, usage: Usage, metrics: Metrics) -> None:
+    for pool, seconds in meter.worker_first_tokens:
+        metrics.pool.first_token(pool, seconds)
+    if meter.pool is not None:
+        metrics.pool.used(meter.pool, usage)
 
 
 def _rescued(meter: Meter) -> str:

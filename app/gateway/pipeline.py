@@ -47,6 +47,7 @@ from app.gateway.screen import screen
 from app.gateway.seal import seal
 from app.gateway.settle import count, settle
 from app.gateway.stream import stream
+from app.gateway.trace import end_trace
 from app.gateway.types import Answer, Call, Caller, PreparedRequest, Principal
 from app.limits.attempts import FailedAttempts
 from app.limits.limiter import Limiter
@@ -59,6 +60,8 @@ from app.rules.watch import RulebookWatch
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.telemetry.metrics import Metrics
+from app.telemetry.trace_context import TraceHeaders
+from app.telemetry.traces import NoTraces, Step
 from app.upstream.workers import Workers
 
 DRAIN_RETRY_SECONDS = 2.0  # by then another replica has the traffic
@@ -86,13 +89,14 @@ class Gateway:
     rules: RulebookWatch
     lexicon: Lexicon
     metrics: Metrics
+    traces: NoTraces
     drain: Drain
     clock: Callable[[], float]  # monotonic
 
 
 async def complete(call: Call, gateway: Gateway) -> None:
     """Serves one chat completion to its end. Raises nothing but a cancellation from outside."""
-    meter = Meter(call.caller, gateway.clock)
+    meter = _meter(call.caller, call.trace_headers, gateway)
     answer: Answer | None = None
     interruption = Interruption()
     end = partial(interruption.interrupt, shutting_down())
@@ -119,8 +123,14 @@ async def complete(call: Call, gateway: Gateway) -> None:
             await answer.finish(meter.usage_shown, meter.finishes)
 
 
+def _meter(caller: Caller, headers: Callable[[], TraceHeaders], gateway: Gateway) -> Meter:
+    trace = gateway.traces.begin(headers, caller.received_at, caller.started_at)
+    return Meter(caller, gateway.clock, trace)
+
+
 async def consult(
     caller: Caller,
+    trace_headers: Callable[[], TraceHeaders],
     credential: Callable[[], str],
     gateway: Gateway,
     look_up: Callable[[Principal], T],
@@ -128,7 +138,7 @@ async def consult(
 ) -> T:
     """A request that needs no worker: authenticated, audited and observed like any other, but not
     charged. `tell` learns what the key has left."""
-    meter = Meter(caller, gateway.clock)
+    meter = _meter(caller, trace_headers, gateway)
     with gateway.endings.expected():
         result = await _consult(meter, credential, gateway, look_up, tell)
     if meter.error is not None:  # it could not be recorded
@@ -173,11 +183,13 @@ async def _answer(call: Call, gateway: Gateway, meter: Meter, interruption: Inte
     async with interruption:
         if gateway.drain.draining:
             raise shutting_down()
+        meter.trace.step(Step.AUTHENTICATE)
         meter.principal = await authenticate(
             call.credential, call.caller.client_ip, gateway.keys, gateway.failed_attempts
         )
         # Before its body is read: a key that is over its requests must not cost more than that.
         gateway.limiter.check(subjects_of(meter.principal))
+        meter.trace.step(Step.BODY)
         meter.request = await call.read()
         origin = origin_of(meter, gateway.rules.current)
         run = find_run(origin, gateway.running)
@@ -192,6 +204,7 @@ async def _ask(
     request, principal = _known(meter)
     answer = call.answer(request, principal.policy)
     meter.run = run = gateway.running.begin(origin, lambda: meter.waiting)
+    run.trace_link = meter.trace.link
     work = Work(
         meter,
         interruption,
@@ -203,6 +216,7 @@ async def _ask(
     leaving = Leaving(run, work)
     async with call.watch(leaving.left), answer.pulse(lambda: meter.waiting):
         with patience(meter, leaving.goes_on, leaving.left):
+            meter.trace.step(Step.SCREEN)
             meter.screened = screened = await screen(
                 request,
                 principal,
@@ -213,6 +227,7 @@ async def _ask(
             if screened.refusal is not None:
                 raise screened.refusal
             answer.annotated(screened.annotations, in_body=request.annotate)
+            meter.trace.step(Step.PREPARE)
             meter.prepared = prepared = await prepare(
                 screened.request,
                 screened.profile,
@@ -227,6 +242,7 @@ async def _ask(
             answer.adjusted(prepared.adjusted)
             refuse_hopeless(meter, prepared, gateway.workers)
             meter.limits_asked = True
+            meter.trace.step(Step.LIMITS)
             prepared, meter.admission = await admit(
                 prepared,
                 principal,
@@ -239,6 +255,7 @@ async def _ask(
             meter.standing = meter.admission.standing
             answer.limited(meter.standing)
             run.admitted(About(prepared.adjusted, screened.annotations))
+            meter.trace.step(Step.INTENT)
             recording = await record_intent(meter, gateway.audit)
             silence = gateway.settings.inter_token_seconds
             asked: PreparedRequest | None = prepared
@@ -273,6 +290,8 @@ async def _follow(
     with run.followed() as news:
         async with call.watch(interruption.interrupt), answer.pulse(lambda: run.waiting()):
             with patience(meter, run.outlives_a_follower, interruption.interrupt):
+                meter.trace.attached(run.trace_link)
+                meter.trace.step(Step.FOLLOW)
                 found = await about(run, news)
                 meter.attached = run
                 gateway.metrics.pool.attached()
@@ -282,7 +301,9 @@ async def _follow(
                 meter.limits_asked = True
                 await count(meter, gateway.limiter, requests=1)
                 answer.limited(meter.standing)
+                meter.trace.step(Step.INTENT)
                 recording = await record_intent(meter, gateway.audit)
+                meter.trace.step(Step.FOLLOW)
                 async with aclosing(follow(run, news)) as batches:
                     async for events in batches:
                         await _show(events, meter, answer, recording)
@@ -301,6 +322,7 @@ async def _show(
 ) -> None:
     """To the client, only after what has to be on disk before it; and to those who read along,
     each of whom has a record of its own."""
+    meter.trace.said(events)
     written = recording.said(events)
     if meter.run is not None:
         meter.run.publish(events)
@@ -312,6 +334,7 @@ async def _show(
 
 async def _end(meter: Meter, gateway: Gateway) -> None:
     """What a request owes, however it ended. Raises nothing."""
+    meter.trace.step(Step.SETTLE)
     await _settle(meter, gateway)
     learn(meter, gateway.learned, gateway.metrics)
     await _tell(meter, gateway)
@@ -320,8 +343,10 @@ async def _end(meter: Meter, gateway: Gateway) -> None:
 
 
 async def _tell(meter: Meter, gateway: Gateway) -> None:
+    meter.trace.step(Step.OUTCOME)
     await record_outcome(meter, gateway.audit)
     observe(meter, gateway.metrics)
+    end_trace(meter)
 
 
 async def _settle(meter: Meter, gateway: Gateway) -> None:

@@ -64,7 +64,7 @@ async def route(
             try:
                 stream, first = await _open(prepared, turn.endpoint, workers, meter)
             except GatewayError as error:
-                meter.refused()
+                meter.refused(_reason(error))
                 if not isinstance(error, UpstreamFailed | WorkerBusy):
                     raise
                 tries.failed.append(turn.endpoint)
@@ -77,6 +77,9 @@ async def route(
                 continue
             try:
                 yield Upstream(turn, stream, first)
+            except GatewayError as error:
+                meter.trace.failed(_reason(error))
+                raise
             finally:
                 stream.close()
             return
@@ -128,6 +131,7 @@ async def _open(
         prepared.prompt_tokens,
         model=prepared.request.model,
         request_id=meter.caller.request_id,
+        trace_headers=meter.trace.worker_headers(),
     )
     try:
         first = await stream.read()

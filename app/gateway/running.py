@@ -14,6 +14,7 @@ from app.errors import GatewayError, Unavailable
 from app.gateway.asked import Origin
 from app.protocol.events import Usage, Visible
 from app.protocol.replay import Replay
+from app.telemetry.spans import Link
 from app.upstream.turn import Waiting
 
 # One client has one connection that counts; the others are those that it has given up, and that we
@@ -56,6 +57,7 @@ class Run:
     ) -> None:
         self.origin = origin
         self.waiting = waiting
+        self.trace_link: Link | None = None  # to the span of its request, if that leaves one
         self.keeper: Keeper | None = None
         self.client_gone = False
         self.open = True  # to those that come

@@ -9,6 +9,7 @@ import structlog
 from app.errors import UpstreamFailed
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest, Rescue
+from app.gateway.worker_words import trouble_in
 from app.protocol.answer import AnswerReader
 from app.protocol.events import Visible
 from app.protocol.rules import Start
@@ -50,6 +51,7 @@ async def stream(
                 upstream.stream.heard()
             else:
                 upstream.turn.began()
+                meter.began()
                 upstream.stream.expect(inter_token_seconds)
             heard = reader.deltas
         if events or not (begun or reader.failure):
@@ -57,7 +59,12 @@ async def stream(
             yield events
         if reader.failure is not None:
             upstream.stream.broke()
-            log.warning("worker_stream_broken", worker=endpoint.name, reason=reader.failure)
+            log.warning(
+                "worker_stream_broken",
+                worker=endpoint.name,
+                reason=trouble_in(reader.failure),
+                request_id=meter.caller.request_id,
+            )
             raise UpstreamFailed("The model server failed while it was answering.")
         if reader.stopped_here:
             return
@@ -66,7 +73,7 @@ async def stream(
         data = await _more(upstream, reader)
     if not reader.complete:
         upstream.stream.broke()
-        log.warning("worker_stream_cut", worker=endpoint.name)
+        log.warning("worker_stream_cut", worker=endpoint.name, request_id=meter.caller.request_id)
         raise UpstreamFailed("The model server ended its answer before it was complete.")
     upstream.stream.is_whole()
     await _read_trailing(upstream)

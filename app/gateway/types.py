@@ -21,6 +21,7 @@ from app.protocol.token_estimate import TextProfile
 from app.rules.rulebook import Profile
 from app.store.policy import NO_LIMITS, DomainAction, Limits, Policy
 from app.store.tenant import AuditOnFailure
+from app.telemetry.trace_context import TraceHeaders
 from app.upstream.turn import Waiting
 
 # Of a request, one by one: a prompt of megabytes may have hundreds of thousands.
@@ -171,6 +172,9 @@ class Call(Protocol):
     """One request as the pipeline sees it, whatever protocol brought it."""
 
     caller: Caller
+
+    def trace_headers(self) -> TraceHeaders:
+        """What it says of the trace that it belongs to."""
 
     def credential(self) -> str:
         """The secret presented. Raises Unauthenticated where there is none."""

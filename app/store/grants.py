@@ -98,11 +98,19 @@ async def _check_role(connection: AsyncConnection, role: str) -> None:
         )
 
 
-async def _check_rights(connection: AsyncConnection, role: str) -> None:
+async def changeable(connection: AsyncConnection, role: str) -> str | None:
+    """A table of the audit log that the role may change, by what it is (the owner, a
+    superuser), or by whatever PUBLIC, another role or the owner's default privileges give it."""
     owner = await connection.scalar(_OWNER)
     asked = {"tables": list(ADDED_TO), "role": role, "owner": owner}
-    relation = await connection.scalar(_STILL, asked)
+    relation: str | None = await connection.scalar(_STILL, asked)
+    return relation
+
+
+async def _check_rights(connection: AsyncConnection, role: str) -> None:
+    relation = await changeable(connection, role)
     if relation is not None:
+        owner = await connection.scalar(_OWNER)
         raise InvalidRequest(
             f"The role {role!r} may change {relation} by rights that others have given it: by "
             f"PUBLIC, by a role that it is a member of, or by default privileges of {owner!r}.",

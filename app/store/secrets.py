@@ -13,6 +13,8 @@ import string
 import zlib
 from dataclasses import dataclass, field
 
+from app.known_secrets import KNOWN
+
 PREFIX = "sk-qw-"
 SECRET_BITS = 256
 _ALPHABET = string.digits + string.ascii_letters
@@ -56,12 +58,15 @@ def is_well_formed(secret: str) -> bool:
 
 
 def scrub(text: str) -> str:
-    """The same text without secrets of ours: one pasted into the wrong field is not kept."""
+    """The same text without secrets of ours, API keys and those that this process was given: one
+    pasted into the wrong field is not kept."""
+    text = KNOWN.masked(text)
     return ANY_SECRET.sub(f"{PREFIX}***", text) if PREFIX in text else text
 
 
 def scrub_bytes(text: bytes) -> bytes:
     """The same of a text as UTF-8."""
+    text = KNOWN.masked_bytes(text)
     if _PREFIX_BYTES not in text:
         return text
     return _ANY_SECRET_BYTES.sub(_PREFIX_BYTES + b"***", text)

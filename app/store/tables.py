@@ -31,6 +31,13 @@ metadata = MetaData(
     }
 )
 
+# One row: the oldest revision of migrations/versions whose code this schema serves.
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    Column("serves_code_from", String(32), primary_key=True),
+)
+
 plans = Table(
     "plans",
     metadata,

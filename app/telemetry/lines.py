@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import orjson
-from structlog.typing import EventDict, WrappedLogger
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.telemetry.line_masks import mask_line
 
 # What JSON leaves as it is, and what a terminal, a log viewer or a line splitter obeys: DEL, the C1
 # controls, invisible characters, line separators, and what reverses the direction of text.
@@ -17,7 +20,7 @@ _CONTROLS_IN_TRACEBACK = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]|" + _OBEY
 
 class LineWriter:
     """What structlog calls a logger: it puts finished lines out, each in one write, so that the
-    lines of several processes on one pipe stay whole.
+    lines of several processes on one pipe stay whole. Nothing leaves that was not masked.
 
     A closed pipe or a full disk loses lines; it fails no request.
     """
@@ -27,7 +30,7 @@ class LineWriter:
 
     def msg(self, line: bytes) -> None:
         try:
-            self._stream.write(line)
+            self._stream.write(mask_line(line))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             pass
@@ -66,6 +69,22 @@ def console_safe(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def console_line(_: WrappedLogger, __: str, text: Any) -> bytes:
     """The last processor of the console form, after the renderer."""
     return str(text).encode(errors="replace") + b"\n"
+
+
+def console_form(*, colors: bool) -> tuple[Processor, ...]:
+    """The last processors of the form for a person."""
+    return (
+        structlog.processors.TimeStamper("%H:%M:%S", utc=False),
+        console_safe,
+        structlog.dev.ConsoleRenderer(
+            colors=colors,
+            sort_keys=False,
+            pad_event_to=20,
+            # The default prints local variables, prompts and secrets among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
+        console_line,
+    )
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.protocol.domains import Domain
@@ -24,6 +23,7 @@ from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
 from app.settings import MODEL_ALIAS, MODEL_ID, Engine
 from app.telemetry.histogram import BatchHistogram
 from app.telemetry.pool_metrics import PoolMetrics
+from app.telemetry.process_metrics import ProcessMetrics
 from app.telemetry.series import (
     ADJUSTED_FIELDS,
     AUTHENTICATION_FAILURES,
@@ -73,6 +73,7 @@ class FinishedRequest:
     time_to_first_token_seconds: float | None = None
     token_gaps_seconds: Sequence[float] = ()
     hold_backs_seconds: Sequence[float] = ()
+    trace_id: str | None = None
 
 
 class Metrics:
@@ -86,6 +87,7 @@ class Metrics:
             ProcessCollector(registry=self._registry)
         self._series = series = Series(self._registry)
         self.pool = PoolMetrics(self._registry)
+        self.process = ProcessMetrics(self._registry)
         self._running = _Running(series.in_flight)
         self._requests: dict[_RequestKey, _RequestSeries] = {}
         self._models: dict[str, _ModelSeries] = {}
@@ -144,7 +146,9 @@ class Metrics:
         self._series.overhead.observe(request.overhead_seconds)
         model = self._models.get(label) or self._resolve_model(label)
         if request.time_to_first_token_seconds is not None:
-            model.first_token.observe(request.time_to_first_token_seconds)
+            # Several processes count in files, which hold no exemplars.
+            exemplar = None if request.trace_id is None else {"trace_id": request.trace_id}
+            model.first_token.observe(request.time_to_first_token_seconds, exemplar)
         if request.token_gaps_seconds:
             model.between_tokens.observe_many(request.token_gaps_seconds)
         if request.hold_backs_seconds:
@@ -297,10 +301,15 @@ class Metrics:
         self._series.audit_backlog_bytes.set(in_bytes)
         self._series.audit_oldest.set(oldest_seconds)
 
+    def audit_spool_free(self, in_bytes: int) -> None:
+        """On its disk."""
+        self._series.audit_spool_free_bytes.set(in_bytes)
+
     # -- exposition
 
-    def render(self) -> tuple[bytes, str]:
-        """The body of `/metrics` and its content type.
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The body of `/metrics` and its content type: OpenMetrics, which has room for exemplars,
+        where the scraper's `accept` asks for it, else Prometheus' own text.
 
         With several processes this reads the files of all.
         """
@@ -308,7 +317,8 @@ class Metrics:
         if several_processes():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
 
     def _resolve_request(self, key: _RequestKey) -> "_RequestSeries":
         if len(self._requests) >= MAX_REQUEST_SERIES:

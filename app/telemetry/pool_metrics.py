@@ -3,9 +3,13 @@
 Resolved series are kept here, as finding a labelled one costs more than counting in it.
 """
 
-from prometheus_client import CollectorRegistry
+from dataclasses import dataclass
 
-from app.telemetry.series import Family
+from prometheus_client import CollectorRegistry, Counter
+
+from app.protocol.events import Usage
+from app.telemetry.histogram import BatchHistogram
+from app.telemetry.series import FIRST_TOKEN_SECONDS, TOKEN_KINDS, Family
 from app.telemetry.worker_series import WorkerSeries
 
 PRIORITIES = ("interactive", "batch")
@@ -25,6 +29,10 @@ WORKER_CHANGES = ("added", "changed", "replaced", "drained", "resumed", "leaving
 # From a place that is freed at once to a cold prompt of a million tokens, and the longest wait.
 QUEUE_WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 90, 120, 300)
 
+# Kinds of workers, told apart by their tags: "short", "long" and a few more.
+MAX_POOLS = 20
+OTHER_POOL = "other"
+
 
 class PoolMetrics:
     """Part of `Metrics`, as `metrics.pool`."""
@@ -34,6 +42,7 @@ class PoolMetrics:
         self.workers = WorkerSeries()
         self._queue(family)
         self._workers(family)
+        self._answers(family)
         self._health(family)
         self._reports(family)
         self._affinity(family)
@@ -92,6 +101,20 @@ class PoolMetrics:
             ),
             gone=0.0,
         )
+
+    def _answers(self, family: Family) -> None:
+        self._first_token = family.histogram(
+            "upstream_first_token_seconds",
+            "From a worker's being asked to its first token, by the tags of the worker.",
+            ["pool"],
+            buckets=FIRST_TOKEN_SECONDS,
+        )
+        self._tokens = family.counter(
+            "upstream_tokens",
+            "Tokens by kind, as `tokens`, by the tags of the worker.",
+            ["pool", "kind"],
+        )
+        self._pools: dict[str, _OfPool] = {}
 
     def _affinity(self, family: Family) -> None:
         lookups = family.counter(
@@ -218,6 +241,26 @@ class PoolMetrics:
     def retry_withheld(self) -> None:
         self._retries_withheld.inc()
 
+    # -- answers; `pool` is that of the worker, an `Endpoint.pool`
+
+    def first_token(self, pool: str, seconds: float) -> None:
+        self._pool(pool).first_token.observe(seconds)
+
+    def used(self, pool: str, usage: Usage) -> None:
+        self._pool(pool).count(usage)
+
+    def _pool(self, pool: str) -> "_OfPool":
+        known = self._pools.get(pool)
+        if known is None:
+            label = pool if len(self._pools) < MAX_POOLS else OTHER_POOL
+            known = self._pools.get(label)
+        if known is None:
+            known = self._pools[label] = _OfPool(
+                self._first_token.labels(label),
+                tuple(self._tokens.labels(label, kind) for kind in TOKEN_KINDS),
+            )
+        return known
+
     # -- prefix caches
 
     def affinity_looked_up(self, result: str) -> None:
@@ -279,3 +322,18 @@ class PoolMetrics:
     def forget_worker(self, worker: str) -> None:
         """It is no longer in the pool: its series go, also those that are not of this class."""
         self.workers.forget(worker)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPool:
+    first_token: BatchHistogram
+    tokens: tuple[Counter, ...]  # in the order of TOKEN_KINDS
+
+    def count(self, usage: Usage) -> None:
+        counts = (
+            usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens,
+            usage.cached_tokens,
+        )  # fmt: skip
+        for counter, tokens in zip(self.tokens, counts, strict=True):
+            if tokens:
+                counter.inc(tokens)

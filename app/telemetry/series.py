@@ -289,6 +289,11 @@ class Series:
             "For how long the oldest audit record has waited to be shipped to the database.",
             several="livemax",
         )
+        self.audit_spool_free_bytes = family.gauge(
+            "audit_spool_free_bytes",
+            "Room that is left on the disk of the spool.",
+            several="livemin",
+        )
         self.audit_open_metadata = family.counter(
             "audit_open_metadata",
             "Requests served although they could not be recorded, as their tenants may be. Should "

@@ -1,10 +1,10 @@
 """The HTTP client to the workers: raw bytes in, one error tree out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace, TracebackType
+from types import MappingProxyType, SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -31,6 +31,7 @@ READ_BUFFER_BYTES = 256 * 1024  # per stream, before the worker is slowed down
 MAX_ERROR_BYTES = 64 * 1024  # of an error body, in which the context's length may be blamed
 WRITE_CHUNK_BYTES = 256 * 1024  # a large prompt leaves in pieces, so that others get their turn
 COUNT_SECONDS = 30.0  # vLLM tokenises a million tokens in about 4 s
+NO_TRACE: Mapping[str, str] = MappingProxyType({})
 MAX_CARD_BYTES = 1024 * 1024  # what a worker says of its models: some 500 bytes each
 
 
@@ -128,10 +129,12 @@ class WorkerClient:
         first_byte_seconds: float,
         rid: str | None = None,
         ours: bool = False,
+        trace_headers: Mapping[str, str] = NO_TRACE,
     ) -> WorkerStream:
         """Asks for a completion and returns once the status line is there. The connection is one
         that was kept, if it may be and there is one. `rid` is in the body: given up, the engine is
         told to stop it. `ours`: a question of our own, which tells the watch nothing.
+        `trace_headers` are of our own making, as all are.
 
         Raises UpstreamFailed (or a subclass) where the worker cannot be asked or refuses, and
         InvalidRequest where it finds the request at fault.
@@ -141,7 +144,11 @@ class WorkerClient:
         patience = Patience(first_byte_seconds, self._settings.answer_seconds)
         asked_at = asyncio.get_running_loop().time()
         kept = endpoint.dialect.keeps_alive and not ours
-        headers: LooseHeaders = {**endpoint.headers(), "x-request-id": request_id}
+        headers: LooseHeaders = {
+            **endpoint.headers(),
+            **trace_headers,
+            "x-request-id": request_id,
+        }
         try:
             response = await self._ask(endpoint, body, headers, patience, attempt, kept=kept)
         except BaseException as error:  # cancellation too: the worker may be reading the prompt
@@ -176,10 +183,10 @@ class WorkerClient:
                 return await self._post_completion(url, body, headers, kept=kept)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             attempt.failed(Fault.CONNECT)
-            raise ConnectFailed(str(error), unreachable=True) from error
+            raise ConnectFailed(_cause(error), unreachable=True) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             attempt.failed(Fault.RESET)
-            raise ConnectFailed(str(error)) from error
+            raise ConnectFailed(_cause(error)) from error
         except TimeoutError as error:
             kind = Timeout.STANDSTILL if attempt.given_up else Timeout.FIRST_BYTE
             attempt.timed_out(kind)
@@ -280,6 +287,13 @@ class WorkerClient:
         ) as response:
             response.raise_for_status()
             return _object(await response.read())
+
+
+def _cause(error: Exception) -> str:
+    """For the log. The system's words where it has some; a library's may quote what the worker
+    sent."""
+    cause = error.strerror if isinstance(error, OSError) else None
+    return cause or type(error).__name__
 
 
 def _nobody_counts(worker: str, outcome: str) -> None:

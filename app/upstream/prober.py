@@ -144,8 +144,8 @@ class Prober:
         if endpoint.dialect.has_health:
             await self._client.is_healthy(endpoint)
         models = await self._client.get(endpoint, "/v1/models")
-        card = _card(models["data"], endpoint.settings.model)
-        endpoint.learned(card["id"], _context_tokens(card))
+        card = card_of(models["data"], endpoint.settings.model)
+        endpoint.learned(card["id"], context_tokens_of(card))
 
     async def _telemetry(self, endpoint: Endpoint) -> Telemetry:
         """What it says of its load; a worker that says nothing is none the worse."""
@@ -238,16 +238,20 @@ class Prober:
         endpoint.ready = not reason
         if seen.told_ready is not endpoint.ready:
             seen.told_ready = endpoint.ready
-            tell = log.info if endpoint.ready else log.warning
-            tell(
-                "worker_ready" if endpoint.ready else "worker_not_ready",
-                worker=endpoint.name,
-                reason=reason or None,
-                model=endpoint.model,
-                context_tokens=endpoint.context_tokens,
-                calls=endpoint.calls,
-            )
+            self._tell(endpoint, reason)
         self._metrics.worker_up(endpoint.name, up=endpoint.ready)
+
+    def _tell(self, endpoint: Endpoint, reason: str) -> None:
+        if reason:
+            log.warning("worker_not_ready", worker=endpoint.name, reason=reason)
+            return
+        log.info(
+            "worker_ready",
+            worker=endpoint.name,
+            model=endpoint.model,
+            context_tokens=endpoint.context_tokens,
+            calls=endpoint.calls,
+        )
 
     def _of(self, endpoint: Endpoint) -> _Seen:
         seen = self._seen.get(endpoint)
@@ -256,13 +260,13 @@ class Prober:
         return seen
 
 
-def _context_tokens(card: Json) -> int | None:
+def context_tokens_of(card: Json) -> int | None:
     """vLLM and SGLang say `max_model_len`; llama.cpp what it was started with, in `meta`."""
     length = card.get("max_model_len") or (card.get("meta") or {}).get("n_ctx")
     return length if isinstance(length, int) and length > 0 else None
 
 
-def _card(cards: Sequence[Json], model: str | None) -> Json:
+def card_of(cards: Sequence[Json], model: str | None) -> Json:
     """Of the model that it serves: the one that the settings name, listed or not, else the first.
     Raises one of BAD_JSON where there is none."""
     if model is None:

@@ -1,13 +1,13 @@
 """The workers as the data path uses them: which are there, how to ask them, how patiently."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.protocol.request import Json
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.upstream.ask import Ask
-from app.upstream.client import WorkerClient
+from app.upstream.client import NO_TRACE, WorkerClient
 from app.upstream.dispatcher import Dispatcher, Entrance
 from app.upstream.endpoint import Endpoint
 from app.upstream.engines import rid_of, worker_body
@@ -50,7 +50,14 @@ class Workers:
             return await self.client.count_tokens(self.pool.pick(), fields)
 
     async def open(
-        self, endpoint: Endpoint, fields: Json, prompt_tokens: int, *, model: str, request_id: str
+        self,
+        endpoint: Endpoint,
+        fields: Json,
+        prompt_tokens: int,
+        *,
+        model: str,
+        request_id: str,
+        trace_headers: Mapping[str, str] = NO_TRACE,
     ) -> WorkerStream:
         """Asks one worker for a completion. Raises what `WorkerClient.open` raises."""
         rid = rid_of(endpoint.dialect, request_id)
@@ -61,6 +68,7 @@ class Workers:
             request_id=request_id,
             first_byte_seconds=self.first_byte_seconds(endpoint, prompt_tokens),
             rid=rid,
+            trace_headers=trace_headers,
         )
 
     def first_byte_seconds(self, endpoint: Endpoint, prompt_tokens: int) -> float:

@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from app.embedded.errors import EmbeddedError
+from app.embedded.llama_process import LlamaProcess, Place, reserved_port
+from app.embedded.model import choose_model
 from app.embedded.worker import EmbeddedWorker, embedded_worker
 from app.upstream.engines import dialect_of, worker_body
 from tests.support.conditions import eventually, eventually_found
@@ -163,3 +165,18 @@ async def test_a_model_that_cannot_be_loaded_is_one_clear_line(tmp_path: Path) -
         async with embedded_worker(tmp_path, broken):
             pass
     assert servers(os.getpid()) == []
+
+
+async def test_a_library_that_the_system_lacks_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(64))
+    log = tmp_path / "llama.log"
+    log.write_text("ImportError: libgomp.so.1: cannot open shared object file\n")  # the linker's
+    model = choose_model(broken)
+    with reserved_port() as reserved:
+        server = LlamaProcess(model, Place("127.0.0.1", reserved.getsockname()[1], ""), log)
+        with pytest.raises(
+            EmbeddedError, match=r"lacks libgomp\.so\.1 \(apt-get install libgomp1\)"
+        ):
+            await server.start()
+        await server.stop()

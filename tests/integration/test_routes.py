@@ -1,5 +1,7 @@
 """The routes beside completions: models, documents, and what operators' machines ask."""
 
+import re
+
 from app.settings import MODEL_ID
 from tests.support.answers import Answer
 from tests.support.conditions import eventually_found
@@ -119,6 +121,38 @@ async def test_a_request_while_draining_is_sent_elsewhere(
     assert (await gateway.request("GET", "/readyz")).status == 503
     assert (await gateway.request("GET", "/healthz")).status == 200
     assert worker.requests == []
+
+
+async def test_metrics_show_why_a_replica_takes_no_traffic(
+    start_gateway: StartGateway, worker: ScriptedWorker
+) -> None:
+    """Nobody has to have asked /readyz: a replica without traffic has no errors that would tell."""
+    gateway = await start_gateway(worker, probe_seconds=0.05)
+
+    async def shown() -> dict[str, str]:
+        page = (await gateway.request("GET", "/metrics")).body.decode()
+        return dict(re.findall(r'gateway_ready\{check="(\w+)"\} (\S+)', page))
+
+    checks = {"accepting", "workers", "audit", "database"}
+    assert await shown() == dict.fromkeys(checks, "1.0")
+    await worker.go_away()
+
+    async def told() -> bool | None:
+        return True if (await shown())["workers"] == "0.0" else None
+
+    await eventually_found(told, 5.0, "the workers' check fails")
+    gateway.drain.begin()
+    assert await shown() == dict.fromkeys(checks, "1.0") | {"workers": "0.0", "accepting": "0.0"}
+
+
+async def test_metrics_show_the_room_on_the_disk_of_the_spool(gateway: RunningGateway) -> None:
+    async def room() -> float | None:
+        page = (await gateway.request("GET", "/metrics")).body.decode()
+        found = re.search(r"^gateway_audit_spool_free_bytes (\S+)", page, re.M)
+        assert found
+        return float(found[1]) or None
+
+    assert await eventually_found(room, 5.0, "the disk was looked at") > 0
 
 
 async def test_a_running_stream_ends_with_an_error_when_the_drain_is_over(

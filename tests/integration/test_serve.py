@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from app.drain import Drain
 from app.serve import GatewayServer, allow_files, bind
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 
 WITHIN_SECONDS = 10.0  # only spent on failure
 
@@ -38,6 +39,7 @@ async def test_a_server_whose_background_died_ends_instead_of_serving_on() -> No
 
     app = FastAPI(lifespan=lifespan)
     app.state.drain = Drain()
+    app.state.metrics = Metrics()
     settings = Settings(port=0)
     server = GatewayServer(app, settings, on_ready=died.set)
     with pytest.raises(SystemExit) as ended:

@@ -18,8 +18,14 @@ async def eventually(condition: Callable[[], bool], within: float, what: str) ->
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def eventually_found(find: Callable[[], Awaitable[T | None]], within: float, what: str) -> T:
-    """What `find` returns, once that is not None."""
+async def eventually_found(
+    find: Callable[[], Awaitable[T | None]],
+    within: float,
+    what: str,
+    *,
+    every: float = POLL_SECONDS,
+) -> T:
+    """What `find` returns, once that is not None; `every` spares what it asks."""
     deadline = asyncio.get_running_loop().time() + within
     while True:
         found = await find()
@@ -27,7 +33,7 @@ async def eventually_found(find: Callable[[], Awaitable[T | None]], within: floa
             return found
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(every)
 
 
 STILL_SECONDS = 0.2  # on a loaded machine, too, much longer than a loop's turn

@@ -80,19 +80,13 @@ class Response:
 
 
 @dataclass(frozen=True)
-class RunningGateway:
+class GatewayClient:
+    """Asks a gateway, in whatever process it runs, and issues its keys."""
+
     port: int
     key: str
-    key_id: str
     http: aiohttp.ClientSession
-    engine: AsyncEngine
     keys: KeyStore
-    app: FastAPI
-
-    @property
-    def drain(self) -> Drain:
-        drain: Drain = self.app.state.drain
-        return drain
 
     @property
     def url(self) -> str:
@@ -130,15 +124,6 @@ class RunningGateway:
         draft = KeyDraft(name="another", tenant=tenant, policy=Policy(**policy))
         return (await self.keys.create(draft)).secret
 
-    async def audited(self, request_id: str) -> AuditRow:
-        """The record of a request, once it has its outcome."""
-
-        async def find() -> AuditRow | None:
-            row = await find_audit_record(self.engine, request_id)
-            return row if row is not None and row.outcome is not None else None
-
-        return await eventually_found(find, AUDIT_SECONDS, f"an audit record of {request_id}")
-
     @asynccontextmanager
     async def raw(self) -> AsyncIterator[RawClient]:
         async with connected(self.port) as client:
@@ -151,6 +136,29 @@ class RunningGateway:
             max_retries=max_retries,
             timeout=ANSWER_SECONDS,
         )
+
+
+@dataclass(frozen=True)
+class RunningGateway(GatewayClient):
+    """In this process."""
+
+    key_id: str
+    engine: AsyncEngine
+    app: FastAPI
+
+    @property
+    def drain(self) -> Drain:
+        drain: Drain = self.app.state.drain
+        return drain
+
+    async def audited(self, request_id: str) -> AuditRow:
+        """The record of a request, once it has its outcome."""
+
+        async def find() -> AuditRow | None:
+            row = await find_audit_record(self.engine, request_id)
+            return row if row is not None and row.outcome is not None else None
+
+        return await eventually_found(find, AUDIT_SECONDS, f"an audit record of {request_id}")
 
 
 # `await start_gateway(worker, ..., setting=value)`
@@ -184,7 +192,7 @@ async def running_gateway(
         issued = await keys.create(KeyDraft(name="test", tenant="acme"))
         app = create_app(configured)
         async with _served(app, configured) as port, aiohttp.ClientSession() as http:
-            yield RunningGateway(port, issued.secret, issued.key.id, http, engine, keys, app)
+            yield RunningGateway(port, issued.secret, http, keys, issued.key.id, engine, app)
     finally:
         await engine.dispose()
         shutil.rmtree(spool, ignore_errors=True)

@@ -29,6 +29,13 @@ class FilePlace:
         except OSError as error:
             raise PlaceFailed(f"{self._path}: {error.strerror or error}") from error
 
+    def reach(self) -> str:
+        # The spool's directory, its default, is made when a gateway starts.
+        target = next(each for each in (self._path, *self._path.parents) if each.exists())
+        if not os.access(target, os.W_OK):
+            raise PlaceFailed(f"{target} may not be written")
+        return f"{self._path} may be written"
+
     def close(self) -> None:
         pass  # nothing is kept open
 

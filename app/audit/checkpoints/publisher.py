@@ -39,6 +39,10 @@ class Place(Protocol):
         """There on return, or the text of PlaceFailed says in a line why it is not. It may block,
         and may be called again with the same checkpoint."""
 
+    def reach(self) -> str:
+        """What can be known of it without writing: a line for an operator. It may block, and
+        raises PlaceFailed."""
+
     def close(self) -> None:
         """Lets go of what it holds open."""
 

@@ -16,6 +16,7 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0
 _SIGNATURE_DIGITS = 16  # tells two checkpoints of one sequence apart
 _ALREADY_THERE = "PreconditionFailed"
+_FORBIDDEN = 403
 
 
 class S3Place:
@@ -40,6 +41,19 @@ class S3Place:
                 self._put(checkpoint, f"{checkpoint.sequence}-{digits}")
         except Exception as error:  # botocore's errors have no common class
             raise PlaceFailed(f"s3://{self._bucket}: {error}") from error
+
+    def reach(self) -> str:
+        """A bucket that lets us put alone refuses to be looked at, and is there."""
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except self._client.exceptions.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status != _FORBIDDEN:
+                raise PlaceFailed(f"s3://{self._bucket}: {error}") from error
+            return f"s3://{self._bucket} answers, and may not be looked at"
+        except Exception as error:  # botocore's errors have no common class
+            raise PlaceFailed(f"s3://{self._bucket}: {error}") from error
+        return f"s3://{self._bucket} answers"
 
     def close(self) -> None:
         self._client.close()

@@ -48,6 +48,15 @@ class SyslogPlace:
             self.close()
             raise PlaceFailed(f"{self._address}: {error.strerror or error}") from error
 
+    def reach(self) -> str:
+        try:
+            self._connected().close()
+        except OSError as error:
+            raise PlaceFailed(f"{self._address}: {error.strerror or error}") from error
+        if self._stream or isinstance(self._address, str):
+            return f"{self._address} takes connections"
+        return f"{self._address} has an address; over UDP nobody can know more"
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -156,6 +157,7 @@ class Shipper:
     def _look(self) -> None:
         # In the thread, so that a cancelled caller does not lose what is locked.
         self._found += abandoned(self._root)
+        self._metrics.audit_spool_free(disk_usage(self._root).free)
 
     async def _ship(self, shipment: Shipment) -> bool:
         """False where nothing waits, or what waits cannot be read now."""

@@ -2,25 +2,32 @@ import asyncio
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
+from app.known_secrets import KNOWN
 from app.protocol.events import Usage
+from app.telemetry.log_bounds import FIRST_REQUESTS, LINES_OF_A_KIND
 from app.telemetry.logs import configure_logging, log_request
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     handlers, level = logging.root.handlers[:], logging.root.level
+    hooks = sys.excepthook, threading.excepthook
     access_disabled = logging.getLogger("uvicorn.access").disabled
     yield
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    sys.excepthook, threading.excepthook = hooks
     logging.getLogger("uvicorn.access").disabled = access_disabled
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -180,15 +187,17 @@ def test_lines_below_the_level_are_not_written() -> None:
     assert [line["event"] for line in stream.lines()] == ["loud"]
 
 
-def test_an_exception_is_part_of_its_line(output: Output) -> None:
+def test_an_exception_is_told_by_its_place_and_not_in_its_words(output: Output) -> None:
+    prompt = "what was asked \x1b[2J"
     try:
-        raise ValueError("first\nsecond \x1b[2J")
+        raise ValueError(prompt)
     except ValueError:
         structlog.get_logger().exception("failed")
     (line,) = output.lines()
     assert (line["level"], line["event"]) == ("error", "failed")
-    assert "ValueError: first\nsecond" in line["exception"]
-    assert "\x1b" not in output.text
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert line["exception"].endswith("raise ValueError(prompt)\nValueError")
+    assert "asked" not in output.text
 
 
 def test_the_standard_library_speaks_in_the_same_form(output: Output) -> None:
@@ -202,11 +211,15 @@ def test_the_standard_library_speaks_in_the_same_form(output: Output) -> None:
 
 def test_a_lost_task_of_asyncio_is_reported_with_its_traceback(output: Output) -> None:
     loop = asyncio.new_event_loop()
-    loop.call_exception_handler({"message": "lost", "exception": ValueError("why")})
+    lost = loop.create_future()
+    lost.set_exception(ValueError("why"))
+    context = {"message": "lost", "exception": lost.exception(), "future": lost}
+    loop.call_exception_handler(context)
     loop.close()
     (line,) = output.lines()
-    assert line["logger"] == "asyncio"
-    assert "ValueError: why" in line["exception"]
+    assert (line["logger"], line["event"]) == ("asyncio", "lost")
+    assert line["exception"] == "ValueError"
+    assert "why" not in output.text
 
 
 def test_libraries_never_show_their_statements_parameters() -> None:
@@ -256,3 +269,68 @@ def test_the_console_form_keeps_a_traceback_readable_and_free_of_locals(console:
     assert "Traceback (most recent call last):\n" in console.text
     assert "\x1b" not in console.text
     assert "the-prompt" not in console.text
+
+
+def test_the_last_words_of_a_process_and_of_a_thread_are_told_as_any_failure(
+    output: Output,
+) -> None:
+    prompt, answer = "what was asked", "what was said"
+    try:
+        raise ValueError(prompt)
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+
+    def fail() -> None:
+        raise KeyError(answer)
+
+    thread = threading.Thread(target=fail, name="of-the-test")
+    thread.start()
+    thread.join()
+    ended, died = output.lines()
+    assert (ended["level"], ended["event"]) == ("critical", "process_crashed")
+    assert (died["event"], died["thread"]) == ("thread_crashed", "of-the-test")
+    assert died["exception"].endswith("KeyError")
+    assert prompt not in output.text
+    assert answer not in output.text
+
+
+def test_a_secret_is_never_written_by_type_by_value_nor_by_form(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KNOWN, "texts", ())
+    monkeypatch.setattr(KNOWN, "_bytes", ())
+    KNOWN.add("a-token-of-this-process")
+    structlog.get_logger().warning(
+        "odd",
+        by_type=SecretStr("s3cret-by-type"),
+        by_value="it was a-token-of-this-process",
+        by_form="postgresql://u:s3cret-by-form@db/x",
+    )
+    (line,) = output.lines()
+    assert line["by_type"] == "<SecretStr>"
+    assert line["by_value"] == "it was ***"
+    assert line["by_form"] == "postgresql://***@db/x"
+
+
+def test_a_user_agent_is_masked_before_it_is_cut(output: Output) -> None:
+    request(user_agent="x" * 120 + " sk-qw-0123456789abcdefghij")
+    (line,) = output.lines()
+    assert line["user_agent"] == "x" * 120 + " sk-***"
+
+
+def test_a_sampled_log_says_which_share_it_has() -> None:
+    stream = Output()
+    configure_logging("info", stream=stream, sample_ratio=0.5)
+    for number in range(FIRST_REQUESTS + 400):
+        request(request_id=f"req_{number:032x}")
+    sampled = stream.lines()[FIRST_REQUESTS:]
+    assert 100 < len(sampled) < 300
+    assert {line["sample_ratio"] for line in sampled} == {0.5}
+
+
+def test_a_flood_of_one_kind_is_summed_up_in_the_log() -> None:
+    stream = Output()
+    configure_logging("info", stream=stream)
+    for _ in range(LINES_OF_A_KIND + 30):
+        structlog.get_logger().warning("worker_failed", worker="w")
+    assert len(stream.lines()) == LINES_OF_A_KIND
