@@ -10,7 +10,7 @@ from app.store.transaction import in_transaction
 
 CHANGED = ("api_keys", "api_key_secrets", "plans", "tenants", "audit_spool_offsets")
 ADDED_TO = ("audit_events", "audit_messages", "audit_register")
-READ = ("alembic_version", "audit_records", "audit_records_before_0006")
+READ = ("alembic_version", "schema_compatibility", "audit_records", "audit_records_before_0006")
 
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 _quote = _dialect.identifier_preparer.quote_identifier

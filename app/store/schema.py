@@ -15,7 +15,7 @@ from app.store.tables import schema_compatibility
 from app.store.transaction import in_transaction
 
 # The newest of migrations/versions. Revisions are four digits, and as text in their order.
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 
 _VERSION_TABLE = "alembic_version"
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
-from app.store.migrate import Upgrade, alembic_config, upgrade
+from app.store.migrate import Patience, Upgrade, alembic_config, upgrade
 from app.store.schema import SCHEMA_REVISION, schema_revision
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.differences import differences
@@ -115,7 +115,7 @@ async def test_a_lock_that_is_not_to_be_had_is_given_up_and_nothing_has_changed(
     async with empty.begin() as reader:
         await reader.execute(text(f"LOCK TABLE {table} IN ACCESS SHARE MODE"))
         with pytest.raises(DatabaseUnavailable) as failure:
-            await upgrade(empty)
+            await upgrade(empty, Patience(attempts=1))
     assert "lock timeout" in failure.value.reason
     assert await schema_revision(empty) == "0002"
     assert await all_rows(empty, "SELECT to_regclass('plans')") == [(None,)]
@@ -123,6 +123,30 @@ async def test_a_lock_that_is_not_to_be_had_is_given_up_and_nothing_has_changed(
     assert waits == {"audit_records": ["5s"], "api_keys": ["5s", "1s"]}[table]
     await upgrade(empty)
     assert await schema_revision(empty) == SCHEMA_REVISION
+
+
+async def test_a_lock_is_asked_for_again_until_it_is_to_be_had(
+    empty: AsyncEngine, waits: list[str]
+) -> None:
+    await upgrade_to(empty, "0002")
+    refused = asyncio.Event()
+    told: list[str] = []
+
+    def tell(reason: str) -> None:
+        told.append(reason)
+        refused.set()
+
+    patience = Patience(attempts=1_000, pause_seconds=0.01, told=tell)
+    async with empty.begin() as reader:
+        await reader.execute(text("LOCK TABLE api_keys IN ACCESS SHARE MODE"))
+        upgrading = asyncio.ensure_future(upgrade(empty, patience))
+        await refused.wait()
+        # Others come by meanwhile: it does not stand before them in the queue.
+        await put(empty, KEY, id="key_beside", policy="{}")
+        assert not upgrading.done()
+    assert await upgrading == Upgrade("0002", SCHEMA_REVISION)
+    assert "lock timeout" in told[0]
+    assert await differences(empty) == []
 
 
 @pytest.fixture
