@@ -1,5 +1,6 @@
 """What a scripted worker is told to say, and how it is to fail."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Answer:
     finish: str | None = "stop"
     inline: bool = False
     prefill_seconds: float = 0.0  # between the status line and the first event
+    until: asyncio.Event | None = None  # for which the first event waits, too
     pace_seconds: float = 0.0  # between events
     framing: Framing = Framing()
     breaks: Break | None = None

@@ -283,6 +283,8 @@ class ScriptedWorker:
         head = status_line(200, "text/event-stream; charset=utf-8")
         await connection.write(head + b"transfer-encoding: chunked\r\n\r\n")
         await asyncio.sleep(answer.prefill_seconds)
+        if answer.until is not None:
+            await answer.until.wait()
         async for events in self._paced(answer, request):
             size = answer.framing.write_bytes or len(events)
             for start in range(0, len(events), size):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from app.pool_settings import PoolSettings
 from app.protocol.prefix import Prefix
 from app.settings import WorkerSettings
+from app.settings.pool import PoolSettings
 from app.store.policy import Priority
 from app.telemetry.metrics import Metrics
 from app.telemetry.pool_metrics import PoolMetrics
