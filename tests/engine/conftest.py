@@ -13,13 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from openai import OpenAI
 
+from tests.deploy.launch_files import launch_file
 from tests.engine.processes import free_port, started, wait_for_200, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 ENGINE_SCRIPT = REPOSITORY / "deploy" / "vllm-cpu" / "engine.py"
 GATEWAY = Path(sys.executable).with_name("gateway")
+
+LONG_POOL = "vllm/long.yaml"
+GPU_FLAGS = {"gpu-memory-utilization", "kv-offloading-size"}
 
 ENGINE_READY_SECONDS = 300  # 28 to 45 on two cores
 WARM_UP_SECONDS = 120
@@ -133,7 +138,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def second_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with _engine(tmp_path_factory.mktemp("engine") / "vllm.log") as engine:
+    """Started with `deploy/vllm/long.yaml`, but for the flags that only a GPU has."""
+    home = tmp_path_factory.mktemp("engine")
+    flags = launch_file(LONG_POOL)
+    kept = {name: value for name, value in flags.items() if name not in GPU_FLAGS}
+    file = home / "long.yaml"
+    file.write_text(yaml.safe_dump(kept))
+    with _engine(home / "vllm.log", "--config", str(file)) as engine:
         yield engine
 
 

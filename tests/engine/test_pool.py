@@ -3,11 +3,13 @@ whichever replica is asked."""
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.engine.conftest import Engine, RunningGateway, start_gateway
+from tests.deploy.launch_files import launch_file
+from tests.engine.conftest import LONG_POOL, Engine, RunningGateway, start_gateway
 from tests.engine.conversation import CAPITAL, MODEL, user
 from tests.engine.prompts import long_prompt
 
@@ -49,6 +51,18 @@ def test_a_long_conversation_is_read_once_whichever_replica_is_asked(
     assert max(cached[1:3]) > 0.9 * PROMPT_TOKENS
     assert cached[3] > 0.9 * PROMPT_TOKENS
     assert min(read) < PROBE_TOKENS
+
+
+def test_a_worker_started_with_the_launch_file_of_a_long_pool_is_what_it_says(
+    second_engine: Engine,
+) -> None:
+    flags = launch_file(LONG_POOL)
+    (card,) = httpx.get(f"{second_engine.url}/v1/models").raise_for_status().json()["data"]
+    assert (card["id"], card["max_model_len"]) == (
+        flags["served-model-name"],
+        flags["max-model-len"],
+    )
+    assert httpx.get(f"{second_engine.url}/docs").status_code == httpx.codes.NOT_FOUND
 
 
 def ask(client: OpenAI, messages: list[ChatCompletionMessageParam]) -> tuple[str, int]:
