@@ -1,0 +1,48 @@
+{{/* What cannot work is refused here, with what to change. */}}
+
+{{- define "gateway.graceSeconds" -}}
+{{- $least := add .Values.gateway.preStopSeconds .Values.gateway.drainSeconds 45 -}}
+{{- $given := .Values.gateway.terminationGracePeriodSeconds -}}
+{{- if and $given (lt (int64 $given) $least) -}}
+{{- fail (printf "gateway.terminationGracePeriodSeconds: %d is too short: preStopSeconds, drainSeconds and 45 s for the last records are %d, and running streams would be cut. Leave it empty, or lower drainSeconds." (int64 $given) $least) -}}
+{{- end -}}
+{{- $given | default (add $least 15) -}}
+{{- end -}}
+
+{{- define "gateway.checks" -}}
+{{- range $variable := include "gateway.secretVariables" . | fromYaml -}}
+{{- $name := $variable | trimPrefix "GATEWAY_" | trimSuffix "_FILE" | lower -}}
+{{- if hasKey $.Values.gateway.config $name -}}
+{{- fail (printf "gateway.config.%s: a secret does not belong in a ConfigMap; put it into the Secret that secrets.existingSecret names, and its key into secrets.keys." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $instead := dict "drain_seconds" "gateway.drainSeconds" "workers" "externalWorkers" "workers_dns" "pools and externalWorkers" "replicas" "gateway.replicas and gateway.processes" "home" "audit.persistence" "audit_directory" "audit.persistence" "host" "service" "port" "service.port" -}}
+{{- range $name, $value := $instead -}}
+{{- if hasKey $.Values.gateway.config $name -}}
+{{- fail (printf "gateway.config.%s: is set by the chart; use %s." $name $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or .Values.pools .Values.externalWorkers (hasKey .Values.gateway.config "workers_file")) -}}
+{{- fail "pools, externalWorkers: both are empty, and a gateway does not start without workers. Name one." -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range concat .Values.pools .Values.externalWorkers -}}
+{{- if has .name $names -}}
+{{- fail (printf "pools, externalWorkers: the name %s is given twice." .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- if and .Values.postgresql.enabled (eq .Values.migration.mode "hook") -}}
+{{- fail "migration.mode: the database of postgresql.enabled is not there yet when a hook runs; set initContainer." -}}
+{{- end -}}
+{{- $keda := eq .Values.autoscaling.mode "keda" -}}
+{{- range (include "gateway.pools" . | fromYaml).pools -}}
+{{- $keda = or $keda .autoscaling.enabled -}}
+{{- end -}}
+{{- if and $keda (not .Values.autoscaling.keda.prometheusUrl) -}}
+{{- fail "autoscaling.keda.prometheusUrl: is empty, and KEDA asks it for the load." -}}
+{{- end -}}
+{{- if and $keda (eq .Values.metrics.monitor "none") -}}
+{{- fail "metrics.monitor: KEDA needs the metrics in Prometheus, with the labels of a monitor; set service or pod." -}}
+{{- end -}}
+{{- end -}}
