@@ -35,12 +35,22 @@ class Separation(StrEnum):
     INLINE = "inline"
 
 
+def _place_alone(url: AnyHttpUrl) -> AnyHttpUrl:
+    """A worker's URL is its name, in metrics too: no place for a key. Routes are put behind it."""
+    if url.query is not None or url.fragment is not None:
+        raise ValueError(
+            "must end with its path: no route is found behind a `?` or `#`, and a key belongs in "
+            "api_key"
+        )
+    return url
+
+
 class WorkerSettings(BaseModel):
     """One inference server. A bare URL means vLLM with its reasoning and tool parsers on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    url: Annotated[AnyHttpUrl, AfterValidator(remember_url)]
+    url: Annotated[AnyHttpUrl, AfterValidator(remember_url), AfterValidator(_place_alone)]
     """Where it listens, with or without `/v1`."""
 
     engine: Engine = Engine.VLLM

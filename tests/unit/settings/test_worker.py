@@ -1,4 +1,4 @@
-"""The key of a worker, in a file that is mounted."""
+"""The key of a worker, in a file that is mounted, and its URL, which names it."""
 
 from pathlib import Path
 
@@ -39,3 +39,11 @@ def test_a_key_is_given_in_one_way() -> None:
         written.validate_python({"url": URL, "api_key": "k", "api_key_file": "/k"})
     with pytest.raises(ValidationError, match="must be a path"):
         written.validate_python({"url": URL, "api_key_file": 1})
+
+
+@pytest.mark.parametrize("behind", ["?api_key=wq1234567890", "?", "#wq1234567890"])
+def test_a_url_with_room_for_a_key_is_refused(behind: str) -> None:
+    for value in (URL + "/v1" + behind, {"url": URL + behind}):
+        with pytest.raises(ValidationError, match="a key belongs in api_key") as refused:
+            written.validate_python(value)
+        assert "must end with its path" in refused.value.errors()[0]["msg"]
