@@ -12,12 +12,25 @@ PAGE_MESSAGES = 2_000
 PAGE_BYTES = 16 * 1024 * 1024  # of bodies in memory; a single one may be longer
 
 _PARTITIONS = """
-SELECT inhrelid::regclass::text AS name, pg_get_expr(relpartbound, oid) AS bounds
+SELECT oid::bigint AS oid, pg_get_expr(relpartbound, oid) AS bounds
 FROM pg_inherits JOIN pg_class ON oid = inhrelid
-WHERE inhparent = 'audit_messages'::regclass ORDER BY 1
+WHERE inhparent = 'audit_messages'::regclass ORDER BY relname
 """
-_DAY = re.compile(r"FROM \('(\d{4}-\d\d-\d\d)'\)")
+_BOUNDS = re.compile(r"FROM \('(\d{4}-\d\d-\d\d)'\) TO \('(\d{4}-\d\d-\d\d)'\)")
+
+# Through the parent table, as a gateway's role has rights on nothing else. The days let Postgres
+# look at the one partition only; the object's id holds where a partition has no days.
+_OF_PARTITION = "FROM audit_messages WHERE tableoid = $1 AND stored_on >= $2 AND stored_on < $3"
 _KEY = "tenant, address, stored_on"
+_KEYS = f"""
+SELECT {_KEY}, octet_length(body) AS size {_OF_PARTITION}
+AND ({_KEY}) > ($4, $5, $6) AND ($7::text IS NULL OR tenant = $7)
+ORDER BY {_KEY} LIMIT {PAGE_MESSAGES}
+"""
+_ROWS = f"""
+SELECT {_KEY}, parent, salt, encoding, body {_OF_PARTITION}
+AND ({_KEY}) >= ($4, $5, $6) AND ({_KEY}) <= ($7, $8, $9) ORDER BY {_KEY}
+"""
 
 
 class MessageRow(NamedTuple):
@@ -26,10 +39,15 @@ class MessageRow(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """`name` is quoted as SQL needs it; a `day` of None was not made by us."""
+    """Days from `day` on and before `end`. A `day` of None was not made by us."""
 
-    name: str
+    oid: int
     day: date | None
+    end: date = date.max
+
+    @property
+    def place(self) -> tuple[int, date, date]:
+        return self.oid, self.day or date.min, self.end
 
 
 class _Key(NamedTuple):
@@ -53,10 +71,13 @@ class MessagePages:
         since, until = self._days
         found = []
         for row in await self._reader.fetch(_PARTITIONS):
-            match = _DAY.search(row["bounds"] or "")
-            day = None if match is None else date.fromisoformat(match[1])
-            if day is None or since <= day <= until:
-                found.append(Partition(row["name"], day))
+            match = _BOUNDS.search(row["bounds"] or "")
+            if match is None:
+                found.append(Partition(row["oid"], None))
+                continue
+            day, end = map(date.fromisoformat, match.groups())
+            if since <= day <= until:
+                found.append(Partition(row["oid"], day, end))
         return found
 
     async def of(self, partition: Partition) -> AsyncIterator[list[MessageRow]]:
@@ -68,24 +89,13 @@ class MessagePages:
                 yield await self._rows(partition, first, end)
 
     async def _keys(self, partition: Partition, last: _Key) -> list[tuple[_Key, int]]:
-        rows = await self._reader.fetch(
-            f"SELECT {_KEY}, octet_length(body) AS size FROM {partition.name} "  # noqa: S608 - the catalogue's own name
-            f"WHERE ({_KEY}) > ($1, $2, $3) AND ($4::text IS NULL OR tenant = $4) "
-            f"ORDER BY {_KEY} LIMIT {PAGE_MESSAGES}",
-            *last,
-            self._tenant,
-        )
+        rows = await self._reader.fetch(_KEYS, *partition.place, *last, self._tenant)
         return [
             (_Key(row["tenant"], row["address"], row["stored_on"]), row["size"]) for row in rows
         ]
 
     async def _rows(self, partition: Partition, first: _Key, last: _Key) -> list[MessageRow]:
-        rows = await self._reader.fetch(
-            f"SELECT {_KEY}, parent, salt, encoding, body FROM {partition.name} "  # noqa: S608 - the catalogue's own name
-            f"WHERE ({_KEY}) >= ($1, $2, $3) AND ({_KEY}) <= ($4, $5, $6) ORDER BY {_KEY}",
-            *first,
-            *last,
-        )
+        rows = await self._reader.fetch(_ROWS, *partition.place, *first, *last)
         return [message_row(row) for row in rows]
 
 

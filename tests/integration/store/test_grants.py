@@ -17,6 +17,7 @@ from app.store.api_key import KeyDraft
 from app.store.database import create_engine
 from app.store.grants import grant
 from tests.integration.audit.logged import NOW, eventually
+from tests.integration.audit.replica import TABLES, replica, tamper, verified
 from tests.integration.audit.spool.spooling import message, query, requests, spooling
 from tests.integration.store.clocked import Clock, store_on
 
@@ -70,6 +71,17 @@ async def test_a_gateway_makes_the_partitions_that_it_needs(
     assert await query(engine, used) == [("audit_events_20060101",)]
     owners = "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relispartition"
     assert await query(engine, owners) == [(engine.url.username,)]
+
+
+async def test_a_gateway_verifies_all_that_is_logged_texts_included(
+    tmp_path: Path, engine: AsyncEngine, granted: AsyncEngine
+) -> None:
+    await tamper(engine, f"TRUNCATE {TABLES}")  # what other tests have shipped is in no chain
+    async with replica(tmp_path / "audit", engine) as process:
+        await process.request("req_1")
+    report = await verified(granted, tmp_path / "audit")
+    assert report.findings.in_order() == []
+    assert (report.chains, report.messages) == (1, 3)
 
 
 async def test_keys_are_looked_up_and_changed(granted: AsyncEngine) -> None:
