@@ -1,9 +1,9 @@
 # The gateway; and, as the target `embedded-worker`, the small model that stands in for a worker.
 #
-#     docker build -t qwythos-gateway:0.1.0 .
+#     docker build --pull -t qwythos-gateway:0.1.0 .
 #
-# The base is pinned by its tag, and gets security fixes with every build. Where two builds have to
-# be the same, name its digest: --build-arg BASE=python:3.13-slim-trixie@sha256:...
+# The base is pinned by its tag, and brings its security fixes to each build with --pull. Where two
+# builds have to be the same, name its digest: --build-arg BASE=python:3.13-slim-trixie@sha256:...
 # A package index of your own: --build-arg PIP_INDEX_URL=https://... or, where it takes a password,
 # --secret id=pip,src=pip.conf. Neither is kept in the image. docs/docker.md has the rest.
 ARG BASE=python:3.13-slim-trixie

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.store.api_key import KeyDraft
-from app.store.keys import KeyStore
 from tests.deploy.build_context import BuildContext
 from tests.deploy.containers import Container, container_in, refusal
 from tests.deploy.dockerfile import parse
 from tests.deploy.plain_build import PlainBuild
-from tests.support.gateway import PEPPER
+from tests.support.gateway import new_key
 from tests.support.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]
@@ -51,5 +49,4 @@ async def worker() -> AsyncIterator[ScriptedWorker]:
 
 @pytest.fixture
 async def key(engine: AsyncEngine) -> str:
-    keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
-    return (await keys.create(KeyDraft(name="test"))).secret
+    return await new_key(engine)
