@@ -54,6 +54,8 @@ def on_database(
 
 def unreachable(error: DatabaseUnavailable) -> str:
     """The line that every command prints when the database fails."""
+    if error.missing_right:
+        return f"the database refuses: {error.reason}; `gateway db grant` gives a role its rights"
     return f"the database does not answer: {error.reason}; check GATEWAY_DATABASE_URL"
 
 

@@ -28,17 +28,21 @@ DATABASE_ERRORS = (
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database did not answer. `reason` is one line for operators, never for clients."""
+    """The database did not answer, or refused: `missing_right` says that it did for a right that
+    its role has not. `reason` is one line for operators, never for clients."""
 
     default_code = "database_unavailable"
 
-    def __init__(self, reason: str, *, code: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, code: str | None = None, missing_right: bool = False
+    ) -> None:
         super().__init__(
             "The gateway's database does not answer. Please try again.",
             code=code,
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
         self.reason = reason
+        self.missing_right = missing_right
 
 
 async def in_transaction(
@@ -59,20 +63,28 @@ async def in_transaction(
                 raise
         return await _attempt(engine, step)
     except DATABASE_ERRORS as error:
-        raise DatabaseUnavailable(reason_of(error), code=code) from error
+        missing_right = isinstance(_cause_of(error), asyncpg.InsufficientPrivilegeError)
+        raise DatabaseUnavailable(
+            reason_of(error), code=code, missing_right=missing_right
+        ) from error
 
 
 def reason_of(error: Exception) -> str:
     """The cause in one line: no SQL, no parameters, no password."""
-    cause: BaseException = error
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        cause = error.orig.__cause__ or error.orig
+    cause = _cause_of(error)
     if isinstance(cause, PoolTimeout):
         return "all of its connections are busy"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     lines = str(cause).splitlines()
     return lines[0] if lines else "it did not answer in time"
+
+
+def _cause_of(error: Exception) -> BaseException:
+    """What the driver raised."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
 
 
 async def _attempt(

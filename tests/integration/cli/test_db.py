@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import make_url
 
+from app.cli import main
 from app.cli.db import db
 from app.store.schema import SCHEMA_REVISION
 from tests.conftest import execute
@@ -52,3 +54,20 @@ def test_a_role_that_is_not_there_is_named(
     result = CliRunner().invoke(db, ["grant", "nobody"])
     assert result.exit_code == 1
     assert result.stderr == "error: There is no role 'nobody' in the database.\n"
+
+
+def test_a_right_that_the_role_has_not_is_told_as_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"gateway_{uuid.uuid4().hex[:8]}"
+    asyncio.run(execute(database_url, f"CREATE ROLE {role} LOGIN PASSWORD 'in-tests'"))
+    as_role = make_url(database_url).set(username=role, password="in-tests")
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", as_role.render_as_string(hide_password=False))
+    monkeypatch.setenv("GATEWAY_KEY_PEPPER", "p" * 32)
+    try:
+        result = CliRunner().invoke(main, ["keys", "list"])
+    finally:
+        asyncio.run(execute(database_url, f"DROP ROLE {role}"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the database refuses: permission denied for ")
+    assert "`gateway db grant`" in result.stderr
