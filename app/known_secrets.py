@@ -16,7 +16,8 @@ from pydantic import AnyHttpUrl, BaseModel, SecretStr
 # base64 are the least that anybody makes. In a URL it is masked by its place.
 MIN_CHARACTERS = 12
 # Workers that come and go may each bring a key. Looking for one takes 60 ns in a log line; of
-# more than these, the masks by form (app/telemetry/line_masks.py) have to do.
+# more than these, the masks by form (app/telemetry/line_masks.py) have to do. The settings' own
+# secrets are few, and are known however many workers were named before them.
 MAX_VALUES = 128
 
 MASK = "***"
@@ -32,13 +33,15 @@ class KnownSecrets:
         self.texts: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
 
-    def add(self, secret: str) -> None:
-        """A key, several with commas between them, `name=value` pairs, or a URL with a password."""
-        fresh = {value for value in _values(secret) if len(value) >= MIN_CHARACTERS}
-        if fresh <= set(self.texts) or len(self.texts) + len(fresh) > MAX_VALUES:
+    def add(self, secret: str, *, bounded: bool = True) -> None:
+        """A key, several with commas between them, `name=value` pairs, or a URL with a password.
+        Where it is `bounded` it is not taken as one more than MAX_VALUES."""
+        known = set(self.texts)
+        fresh = {value for value in _values(secret) if len(value) >= MIN_CHARACTERS} - known
+        if not fresh or (bounded and len(known) + len(fresh) > MAX_VALUES):
             return
         # The longest first: one may be a part of another.
-        self.texts = tuple(sorted(fresh.union(self.texts), key=len, reverse=True))
+        self.texts = tuple(sorted(known | fresh, key=len, reverse=True))
         self._bytes = tuple(text.encode() for text in self.texts)
 
     def masked(self, text: str) -> str:
@@ -58,32 +61,45 @@ class KnownSecrets:
 KNOWN = KnownSecrets()
 
 
-def remember(secret: SecretStr | None) -> SecretStr | None:
-    """For a validator: gives back what it is given."""
-    if secret is not None:
-        KNOWN.add(secret.get_secret_value())
+def remember(secret: SecretStr) -> SecretStr:
+    """One of the settings. For a validator: gives back what it is given."""
+    KNOWN.add(secret.get_secret_value(), bounded=False)
+    return secret
+
+
+def remember_key(secret: SecretStr) -> SecretStr:
+    """The same of a worker's."""
+    KNOWN.add(secret.get_secret_value())
     return secret
 
 
 def remember_url(url: AnyHttpUrl) -> AnyHttpUrl:
-    """The same of a URL, which may hold a password."""
+    """The same of a worker's URL, which may hold a password."""
     KNOWN.add(str(url))
     return url
 
 
-def remember_all(settings: object) -> None:
-    """Those of a model, and of the models in it: one that came from another process was read
-    there."""
-    if isinstance(settings, SecretStr):
-        remember(settings)
-    elif isinstance(settings, AnyHttpUrl):
-        remember_url(settings)
-    elif isinstance(settings, BaseModel):
-        for value in settings.__dict__.values():
-            remember_all(value)
-    elif isinstance(settings, tuple):
-        for value in settings:
-            remember_all(value)
+def remember_all(settings: BaseModel) -> None:
+    """Those of settings that came from another process, which were read there."""
+    for value in settings.__dict__.values():
+        if isinstance(value, SecretStr):
+            remember(value)
+        else:
+            _remember_within(value)
+
+
+def _remember_within(value: object) -> None:
+    """The workers' among them."""
+    if isinstance(value, SecretStr):
+        remember_key(value)
+    elif isinstance(value, AnyHttpUrl):
+        remember_url(value)
+    elif isinstance(value, BaseModel):
+        for inner in value.__dict__.values():
+            _remember_within(inner)
+    elif isinstance(value, tuple):
+        for inner in value:
+            _remember_within(inner)
 
 
 def is_url(secret: str) -> bool:

@@ -22,15 +22,16 @@ QUEUED_PROMPT_BYTES = 100 * KIB  # a long chat; the longest prompts have 40 time
 
 
 def check(visit: Visit) -> Sequence[Finding]:
-    return [_python(), _files(visit.settings), memory(visit.settings)]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [_python(), open_files(visit.settings, hard), memory(visit.settings)]
 
 
 def _python() -> Finding:
     return well("python", f"{platform.python_version()} on {platform.machine()}")
 
 
-def _files(settings: Settings) -> Finding:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def open_files(settings: Settings, hard: int) -> Finding:
+    """`hard`: how many a process may be given, as far as it raises its limit itself."""
     needed = needed_files(settings)
     if hard == resource.RLIM_INFINITY or hard >= needed:
         return well("open files", f"{needed:,} are needed, and may be open")

@@ -79,7 +79,9 @@ async def _asked(endpoint: Endpoint, client: WorkerClient) -> int | None:
     models = await client.get(endpoint, "/v1/models")
     listed = [card["id"] for card in models["data"]]
     wanted = endpoint.settings.model
-    if wanted is not None and wanted not in listed:
+    # `transformers serve` lists what is in its cache, which need not be what it serves.
+    lists_its_own = endpoint.settings.engine is not Engine.TRANSFORMERS
+    if wanted is not None and wanted not in listed and lists_its_own:
         names = ", ".join(map(str, listed)) or "none"
         raise ValueError(f"it does not list the model {wanted}; it lists {names}")
     card = card_of(models["data"], wanted)

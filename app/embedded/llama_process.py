@@ -29,6 +29,7 @@ STOP_SECONDS = 2.0  # it ends in milliseconds; then it is killed
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # after a life this long, the backoff starts anew
+EVERYWHERE = ("0.0.0.0", "::")
 MISSING_LIBRARY = b"libgomp.so.1"  # of GCC's OpenMP, which the linker names
 
 
@@ -53,8 +54,9 @@ class LlamaProcess:
 
     @property
     def url(self) -> str:
-        """For this machine, wherever else it listens."""
-        return f"http://{HOST}:{self._place.port}"
+        """As this machine reaches it."""
+        host = HOST if self._place.host in EVERYWHERE else self._place.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._place.port}"
 
     @property
     def api_key(self) -> str:

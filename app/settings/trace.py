@@ -65,7 +65,7 @@ class TraceSettings(Theme):
 
     trace_queue_spans: int = Field(default=8_192, ge=512)
     """Spans that wait for the collector, in each process; more are dropped and counted. A request
-    has three to ten, of some 2 KB each: 16 MB."""
+    has three to ten, of some 2 KB each: 16 MB. Content counts as one more for each 2 KB of it."""
 
     trace_flush_seconds: float = Field(default=1.0, gt=0, le=60)
     """How often they are sent, where there are few; many are sent at once."""

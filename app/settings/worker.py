@@ -17,7 +17,7 @@ from pydantic import (
     SecretStr,
 )
 
-from app.known_secrets import remember, remember_url
+from app.known_secrets import remember_key, remember_url
 
 
 class Engine(StrEnum):
@@ -70,7 +70,7 @@ class WorkerSettings(BaseModel):
     max_model_len: int | None = Field(default=None, ge=1)
     """Tokens of its context; by default asked of it."""
 
-    api_key: Annotated[SecretStr, AfterValidator(remember)] | None = None
+    api_key: Annotated[SecretStr, AfterValidator(remember_key)] | None = None
     """What it wants to see in `Authorization: Bearer`. An `api_key_file` instead names the file
     that holds it."""
 

@@ -59,16 +59,6 @@ async def schema_state(engine: AsyncEngine) -> SchemaState:
     return await in_transaction(engine, state_of)
 
 
-async def schema_revision(engine: AsyncEngine) -> str | None:
-    """The revision of the database, None for an empty one. Raises DatabaseUnavailable."""
-    return await in_transaction(engine, revision_of)
-
-
-async def schema_is_current(engine: AsyncEngine) -> bool:
-    """Whether `gateway db upgrade` has been run for this version. Raises DatabaseUnavailable."""
-    return await schema_revision(engine) == SCHEMA_REVISION
-
-
 async def state_of(connection: AsyncConnection) -> SchemaState:
     revision = await revision_of(connection)
     if revision is None or revision <= SCHEMA_REVISION:  # what an older one serves is old code

@@ -41,6 +41,7 @@ REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 # -- content, where that was asked for
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
+CONTENT = (INPUT_MESSAGES, OUTPUT_MESSAGES)
 
 # -- ours
 REQUEST_ID = "gateway.request_id"

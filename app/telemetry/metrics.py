@@ -14,13 +14,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.protocol.domains import Domain
 from app.protocol.events import Usage
 from app.protocol.findings import CallRefusal, Findings, Hidden, Stopped
 from app.settings import MODEL_ALIAS, MODEL_ID, Engine
+from app.telemetry.exposition import exposed
 from app.telemetry.histogram import BatchHistogram
 from app.telemetry.pool_metrics import PoolMetrics
 from app.telemetry.process_metrics import ProcessMetrics
@@ -308,17 +307,8 @@ class Metrics:
     # -- exposition
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The body of `/metrics` and its content type: OpenMetrics, which has room for exemplars,
-        where the scraper's `accept` asks for it, else Prometheus' own text.
-
-        With several processes this reads the files of all.
-        """
-        registry = self._registry
-        if several_processes():
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's
-        encode, content_type = choose_encoder(accept)
-        return encode(registry), content_type
+        """The body of `/metrics` and its content type, as the scraper's `accept` asks for it."""
+        return exposed(self._registry, accept)
 
     def _resolve_request(self, key: _RequestKey) -> "_RequestSeries":
         if len(self._requests) >= MAX_REQUEST_SERIES:

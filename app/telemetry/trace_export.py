@@ -23,6 +23,9 @@ from app.telemetry.spans import Span, SpanKind
 # Encoding a span takes some 50 us, during which the event loop may have to wait for the
 # interpreter: few at a time, so that the loop gets it back soon.
 BATCH_SPANS = 128
+# What one takes in memory. Prompts and answers take up to 60 times as much: a queue of them would
+# be a gigabyte, and a batch more than collectors take at once (20 MiB).
+SPAN_CHARACTERS = 2_048
 # For one batch, with the tries that the SDK makes; meanwhile the queue fills.
 EXPORT_SECONDS = 10.0
 # At the end of the process, for what still waits: a collector that hangs must not hold up a drain.
@@ -138,6 +141,9 @@ class SpanExport:
         self._scope = sdk.scope(version)
         self._exporter = sdk.exporter(url, {} if headers is None else parse_headers(headers))
         self._spans: deque[Span] = deque()
+        # Weights, each counted by one thread alone: who offers, and who sends.
+        self._offered = 0
+        self._taken = 0
         self._wake = threading.Event()
         self._closing = False
         self._away = False  # the collector; changes are told
@@ -151,16 +157,23 @@ class SpanExport:
         self._thread.start()
 
     def offer(self, spans: Sequence[Span]) -> None:
-        waiting = len(self._spans)
-        if waiting + len(spans) > self._max_spans:
+        """From one thread alone, that of the event loop."""
+        waiting = self._waiting
+        more = sum(map(_weight, spans))
+        if waiting + more > self._max_spans:
             self._counts("queue_full", len(spans))
             if not self._full:
                 self._full = True
-                log.warning("trace_queue_full", spans=waiting)
+                log.warning("trace_queue_full", spans=len(self._spans))
             return
+        self._offered += more
         self._spans.extend(spans)
-        if waiting + len(spans) >= BATCH_SPANS:
+        if waiting + more >= BATCH_SPANS:
             self._wake.set()
+
+    @property
+    def _waiting(self) -> int:
+        return self._offered - self._taken
 
     def close(self) -> None:
         """Blocks for CLOSE_SECONDS at most."""
@@ -180,8 +193,16 @@ class SpanExport:
 
     def _send_all(self) -> None:
         while self._spans:
-            count = min(BATCH_SPANS, len(self._spans))
-            self._send([self._spans.popleft() for _ in range(count)])
+            self._send(self._next_batch())
+
+    def _next_batch(self) -> list[Span]:
+        batch: list[Span] = []
+        weight = 0
+        while self._spans and weight < BATCH_SPANS:
+            batch.append(self._spans.popleft())
+            weight += _weight(batch[-1])
+        self._taken += weight
+        return batch
 
     def _send(self, batch: list[Span]) -> None:
         sent = False
@@ -197,5 +218,11 @@ class SpanExport:
                 log.info("trace_export_recovered")
             else:
                 log.warning("trace_export_failed", spans=len(batch))
-        if sent and len(self._spans) < self._max_spans // 2:
+        if sent and self._waiting < self._max_spans // 2:
             self._full = False
+
+
+def _weight(span: Span) -> int:
+    """As how many spans without content it counts."""
+    content = (span.attributes.get(name) for name in genai.CONTENT)
+    return 1 + sum(len(text) for text in content if isinstance(text, str)) // SPAN_CHARACTERS

@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli.embedded_worker import embedded_worker_command
+from app.embedded.llama_process import LlamaProcess, Place
+from app.embedded.model import choose_model
 from tests.support.conditions import eventually_found
 
 GATEWAY = Path(sys.executable).with_name("gateway")
@@ -75,3 +77,16 @@ def test_a_model_that_cannot_be_served_is_one_line(monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(embedded_worker_command)
     assert result.exit_code == 1
     assert result.stderr == "error: GATEWAY_EMBEDDED_MODEL: /dev/null is not a GGUF file\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("10.0.0.5", "http://10.0.0.5:8000"),
+        ("::1", "http://[::1]:8000"),
+    ],
+)
+def test_it_is_waited_for_where_it_listens(host: str, url: str) -> None:
+    assert LlamaProcess(choose_model(None), Place(host, 8000, api_key=""), None).url == url

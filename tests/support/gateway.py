@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
 PEPPER = "a-pepper-for-tests"
-AUDIT_SECONDS = 3.0  # for a record to be written; only spent on failure
+AUDIT_SECONDS = 15.0  # for a record to be written; only spent on failure
 ANSWER_SECONDS = 15.0  # for an answer to end; only spent on failure
 HELLO: list[Json] = [{"role": "user", "content": "Hello!"}]
 
@@ -159,6 +159,12 @@ class RunningGateway(GatewayClient):
             return row if row is not None and row.outcome is not None else None
 
         return await eventually_found(find, AUDIT_SECONDS, f"an audit record of {request_id}")
+
+
+async def new_key(engine: AsyncEngine) -> str:
+    """The secret of one that any gateway with PEPPER on this database knows."""
+    keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
+    return (await keys.create(KeyDraft(name="test"))).secret
 
 
 # `await start_gateway(worker, ..., setting=value)`

@@ -70,6 +70,18 @@ def test_there_is_a_bound_on_how_many_are_known() -> None:
     assert secrets.masked(f"{SECRET}-0000") == "***"
 
 
+def test_however_many_workers_there_are_the_settings_own_secrets_are_known() -> None:
+    workers = [
+        {"url": f"http://h:{8000 + number}", "api_key": f"{SECRET}-{number:04}"}
+        for number in range(MAX_VALUES + 10)
+    ]
+    settings = load_settings(workers=workers, admin_token="token-of-the-settings")
+    assert KNOWN.masked(f"token-of-the-settings {SECRET}-0000") == "*** ***"
+    KNOWN.texts = ()
+    remember_all(settings)
+    assert KNOWN.masked("token-of-the-settings") == "***"
+
+
 def test_whatever_was_read_as_a_secret_is_known() -> None:
     load_settings(
         admin_token="token-of-the-settings",

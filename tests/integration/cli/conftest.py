@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli import main
 from app.cli.keys import keys
 from tests.integration.cli.key_commands import PEPPER, Run, invoke
+from tests.support.gateway import new_key
 from tests.support.reading_worker import ReadingWorker
 
 Command = Callable[..., Result]
@@ -34,6 +36,12 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> R
     monkeypatch.setenv("GATEWAY_KEY_PEPPER", PEPPER)
     monkeypatch.setenv("GATEWAY_HOME", str(tmp_path))
     return lambda *arguments: invoke(keys, *arguments)
+
+
+@pytest.fixture
+async def key(engine: AsyncEngine) -> str:
+    """For a process of `gateway serve`."""
+    return await new_key(engine)
 
 
 @pytest.fixture

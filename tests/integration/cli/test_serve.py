@@ -4,16 +4,13 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import aiohttp
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.serve import serve
-from app.store.api_key import KeyDraft
-from app.store.keys import KeyStore
 from tests.support.answers import Answer
 from tests.support.conditions import eventually_found
 from tests.support.gateway import CHAT, HELLO, PEPPER
@@ -23,18 +20,6 @@ from tests.support.serving import Serving, serving
 
 ENDLESS = ["word "] * 10_000
 WITHIN_SECONDS = 15.0  # only spent on failure
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[ScriptedWorker]:
-    async with ScriptedWorker() as worker:
-        yield worker
-
-
-@pytest.fixture
-async def key(engine: AsyncEngine) -> str:
-    keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
-    return (await keys.create(KeyDraft(name="test"))).secret
 
 
 def asked() -> dict[str, object]:

@@ -1,17 +1,12 @@
 """Between SIGTERM and the drain: load balancers have not noticed yet, and still send requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import aiohttp
-import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.store.api_key import KeyDraft
-from app.store.keys import KeyStore
 from tests.support.answers import Answer
 from tests.support.conditions import eventually_found
-from tests.support.gateway import CHAT, HELLO, PEPPER
+from tests.support.gateway import CHAT, HELLO
 from tests.support.raw_client import RawClient, connected
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.serving import Serving, serving
@@ -19,18 +14,6 @@ from tests.support.serving import Serving, serving
 ASKED = {"model": "qwythos", "messages": HELLO, "stream": True}
 LONG_SECONDS = 600.0  # a grace that no test waits for
 WITHIN_SECONDS = 15.0  # only spent on failure
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[ScriptedWorker]:
-    async with ScriptedWorker() as worker:
-        yield worker
-
-
-@pytest.fixture
-async def key(engine: AsyncEngine) -> str:
-    keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
-    return (await keys.create(KeyDraft(name="test"))).secret
 
 
 async def until_draining(served: Serving) -> None:

@@ -103,6 +103,15 @@ async def test_another_model_is_named(of_worker: MakeVisit, worker: ScriptedWork
     assert "it lists another/model" in finding.found
 
 
+async def test_a_worker_that_lists_what_is_in_its_cache_may_serve_another(
+    of_worker: MakeVisit, worker: ScriptedWorker
+) -> None:
+    worker.model = "another/model"
+    found = await examined(of_worker(engine="transformers", model="/models/qwythos"))
+    assert found["itself"].status is Status.OK
+    assert found["itself"].found == "serves /models/qwythos"
+
+
 async def test_a_longer_context_than_it_has_is_refused(
     of_worker: MakeVisit, worker: ScriptedWorker
 ) -> None:

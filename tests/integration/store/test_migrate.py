@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
 from app.store.migrate import Upgrade, alembic_config, migrations_directory, upgrade
-from app.store.schema import SCHEMA_REVISION, schema_is_current, schema_revision
+from app.store.schema import SCHEMA_REVISION, schema_state
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.differences import differences
 
@@ -32,10 +32,10 @@ async def test_an_upgrade_makes_the_tables_that_the_code_knows(engine: AsyncEngi
 
 
 async def test_an_empty_database_is_upgraded_once(empty: AsyncEngine) -> None:
-    assert await schema_revision(empty) is None
-    assert not await schema_is_current(empty)
+    assert (await schema_state(empty)).revision is None
+    assert (await schema_state(empty)).complaint is not None
     assert await upgrade(empty) == Upgrade(None, SCHEMA_REVISION)
-    assert await schema_is_current(empty)
+    assert (await schema_state(empty)).complaint is None
     again = await upgrade(empty)
     assert again == Upgrade(SCHEMA_REVISION, SCHEMA_REVISION)
     assert not again.changed
@@ -48,7 +48,7 @@ async def test_findings_are_added_to_a_table_in_use_without_writing_its_rows(
         await connection.run_sync(_upgrade_to, "0001")
         await connection.execute(text(INSERT_OF_THE_FIRST_REVISION), {"id": "req_before"})
         file = await connection.scalar(text(FILE_OF_THE_TABLE))
-    assert not await schema_is_current(empty)
+    assert (await schema_state(empty)).complaint is not None
     async with empty.connect() as connection:  # one of the revisions runs outside a transaction
         await connection.run_sync(_upgrade_to, "0005")
     async with empty.begin() as connection:
@@ -82,7 +82,7 @@ async def test_upgrades_at_once_wait_for_each_other(empty: AsyncEngine) -> None:
 
 async def test_an_unreachable_database_is_named_as_such(unused_port: int) -> None:
     engine = create_engine(f"postgresql://user:hunter2@127.0.0.1:{unused_port}/gateway")
-    for attempt in (upgrade(engine), schema_is_current(engine)):
+    for attempt in (upgrade(engine), schema_state(engine)):
         with pytest.raises(DatabaseUnavailable) as failure:
             await attempt
         assert "hunter2" not in failure.value.reason

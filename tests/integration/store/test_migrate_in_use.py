@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
 from app.store.migrate import Patience, Upgrade, alembic_config, upgrade
-from app.store.schema import SCHEMA_REVISION, schema_revision
+from app.store.schema import SCHEMA_REVISION, schema_state
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.differences import differences
 from tests.integration.store.statements import until_one_waits
@@ -93,7 +93,7 @@ async def test_a_downgrade_leaves_keys_as_narrow_as_their_plans_made_them(
     await put(empty, RECORD, id="req_1")
     await put(empty, "UPDATE audit_records SET charged_tokens = 1, settled_at = now()")
     await downgrade_to(empty, "0002")
-    assert await schema_revision(empty) == "0002"
+    assert (await schema_state(empty)).revision == "0002"
     assert await all_rows(empty, "SELECT id, policy FROM api_keys ORDER BY id") == [
         ("key_1", {"concurrency": 2, "tokens_per_day": 5}),
         ("key_2", {"models": ["a"]}),
@@ -117,12 +117,12 @@ async def test_a_lock_that_is_not_to_be_had_is_given_up_and_nothing_has_changed(
         with pytest.raises(DatabaseUnavailable) as failure:
             await upgrade(empty, Patience(attempts=1))
     assert "lock timeout" in failure.value.reason
-    assert await schema_revision(empty) == "0002"
+    assert (await schema_state(empty)).revision == "0002"
     assert await all_rows(empty, "SELECT to_regclass('plans')") == [(None,)]
     # A look-up of a key waits two seconds for its answer, and behind this.
     assert waits == {"audit_records": ["5s"], "api_keys": ["5s", "1s"]}[table]
     await upgrade(empty)
-    assert await schema_revision(empty) == SCHEMA_REVISION
+    assert (await schema_state(empty)).revision == SCHEMA_REVISION
 
 
 async def test_a_lock_is_asked_for_again_until_it_is_to_be_had(

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
 from app.store.migrate import Upgrade, upgrade
-from app.store.schema import SCHEMA_REVISION, schema_revision
+from app.store.schema import SCHEMA_REVISION, schema_state
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.differences import differences
 from tests.integration.store.statements import until_one_waits
@@ -68,7 +68,7 @@ async def test_a_log_with_events_is_never_taken_back(empty: AsyncEngine) -> None
     await put(empty, EVENT)
     with pytest.raises(RuntimeError, match="audit_events holds records"):
         await downgrade_to(empty, "0005")
-    assert await schema_revision(empty) == "0006"
+    assert (await schema_state(empty)).revision == "0006"
     assert await all_rows(empty, "SELECT count(*) FROM audit_events") == [(1,)]
 
 
@@ -126,5 +126,5 @@ async def test_a_lock_on_tenants_that_is_not_to_be_had_is_given_up_and_nothing_h
         with pytest.raises(DatabaseUnavailable) as failure:
             await upgrade(empty)
     assert "lock timeout" in failure.value.reason
-    assert await schema_revision(empty) == "0005"
+    assert (await schema_state(empty)).revision == "0005"
     assert await all_rows(empty, "SELECT to_regclass('audit_events')") == [(None,)]

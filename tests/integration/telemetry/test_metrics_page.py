@@ -56,6 +56,15 @@ async def test_a_scraper_that_asks_for_open_metrics_gets_the_same_series(
     assert "trace_id" not in open_metrics
 
 
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+async def test_whoever_asks_for_a_version_that_is_none_gets_the_text(
+    gateway: RunningGateway, kind: str
+) -> None:
+    response = await gateway.request("GET", "/metrics", headers={"accept": f"{kind};version=new"})
+    assert response.status == 200
+    assert response.headers["content-type"].startswith("text/plain")
+
+
 async def test_a_first_token_says_in_which_trace_it_was_seen(
     start_gateway: StartGateway, worker: ScriptedWorker, collector: Collector
 ) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_tracer_provider
 
 from app.settings import SettingsError, load_settings
+from app.telemetry import genai
 from app.telemetry.spans import Span, SpanKind
-from app.telemetry.trace_export import BATCH_SPANS, SpanExport, load_sdk
+from app.telemetry.trace_export import BATCH_SPANS, SPAN_CHARACTERS, SpanExport, load_sdk
 from app.telemetry.trace_start import trace_sdk_of
 from tests.support.collector import EXPORTED_SECONDS, Collector
 from tests.support.conditions import eventually
@@ -28,9 +31,9 @@ sys.exit(f"loaded: {loaded}" if loaded else 0)
 """
 
 
-def spans(count: int) -> list[Span]:
+def spans(count: int, **attributes: str) -> list[Span]:
     return [
-        Span("x", SpanKind.SERVER, 1, number, None, False, "", 1, 2, {"a": "b"})
+        Span("x", SpanKind.SERVER, 1, number, None, False, "", 1, 2, attributes)
         for number in range(1, count + 1)
     ]
 
@@ -83,23 +86,49 @@ async def test_a_collector_that_hangs_holds_up_no_answer_and_not_the_end(
 
 
 async def test_a_queue_that_is_full_drops_spans_and_counts_them(collector: Collector) -> None:
+    with hung_export(collector) as (export, counted):
+        export.offer(spans(BATCH_SPANS))
+        await eventually(lambda: collector.asked == 1, EXPORTED_SECONDS, "an export that hangs")
+        for _ in range(6):
+            export.offer(spans(100))
+        assert counted == [("queue_full", 100)]
+        collector.release()
+        await eventually(
+            lambda: len(collector.spans) >= BATCH_SPANS + 500, EXPORTED_SECONDS, "what was kept"
+        )
+
+
+async def test_content_fills_the_queue_by_its_size(collector: Collector) -> None:
+    content = {genai.OUTPUT_MESSAGES: "x" * 100 * SPAN_CHARACTERS}
+    with hung_export(collector) as (export, counted):
+        export.offer(spans(2, **content))
+        await eventually(lambda: collector.asked == 1, EXPORTED_SECONDS, "an export that hangs")
+        for _ in range(6):
+            export.offer(spans(1, **content))
+        assert counted == [("queue_full", 1)]
+        collector.release()
+        await eventually(lambda: len(collector.spans) == 7, EXPORTED_SECONDS, "what was kept")
+    assert len(collector.bodies) == 4  # never more than two in one
+
+
+@contextmanager
+def hung_export(collector: Collector) -> Iterator[tuple[SpanExport, list[tuple[str, int]]]]:
+    """With a short queue, and what it counted of spans that were dropped."""
     collector.hangs = True
     counted: list[tuple[str, int]] = []
+
+    def count(outcome: str, spans: int) -> None:
+        if outcome == "queue_full":
+            counted.append((outcome, spans))
+
     settings = load_settings(otlp_endpoint=collector.url, trace_queue_spans=QUEUE_SPANS)
-    export = SpanExport(
-        settings, load_sdk(), lambda outcome, count: counted.append((outcome, count)), version="1"
-    )
+    export = SpanExport(settings, load_sdk(), count, version="1")
     export.start()
-    export.offer(spans(BATCH_SPANS))
-    await eventually(lambda: collector.asked == 1, EXPORTED_SECONDS, "an export that hangs")
-    for _ in range(6):
-        export.offer(spans(100))
-    assert counted == [("queue_full", 100)]
-    collector.release()
-    await eventually(
-        lambda: len(collector.spans) >= BATCH_SPANS + 500, EXPORTED_SECONDS, "all that were kept"
-    )
-    export.close()
+    try:
+        yield export, counted
+    finally:
+        collector.release()
+        export.close()
 
 
 async def test_the_framework_exports_nothing_by_itself_whatever_the_environment_says(

@@ -1,12 +1,13 @@
 """What is said of the settings and of the machine, without asking anybody."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from app.doctor.configured import check
 from app.doctor.finding import Finding, Status
-from app.doctor.machine import memory
+from app.doctor.machine import memory, open_files
 from app.doctor.visit import Visit
 from app.settings import load_settings
 from app.settings.forms import MIB
@@ -81,3 +82,17 @@ def test_a_limit_of_memory_is_held_against_what_a_busy_process_needs(tmp_path: P
         limit.write_text(f"{text}\n")
         assert memory(settings, [limit]).status is status
     assert memory(settings, [tmp_path / "none"]).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("hard", "status"),
+    [
+        (1_024, Status.WARNING),
+        (2 * 10_000 + 256, Status.OK),
+        (resource.RLIM_INFINITY, Status.OK),
+    ],
+)
+def test_each_connection_needs_two_open_files(hard: int, status: Status) -> None:
+    finding = open_files(load_settings(max_connections=10_000), hard)
+    assert finding.status is status
+    assert "20,256 are needed" in finding.found

@@ -13,8 +13,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.checkpoints.checkpoint import parse_checkpoint
-from app.store.api_key import KeyDraft
-from app.store.keys import KeyStore
 from tests.integration.audit.promises.asking import (
     COMPLETED,
     CRASHED,
@@ -25,7 +23,7 @@ from tests.integration.audit.promises.asking import (
 from tests.integration.cli.test_serve import children, status_of
 from tests.support.answers import Answer, Break, End
 from tests.support.conditions import eventually, eventually_found
-from tests.support.gateway import CHAT, HELLO, PEPPER, RunningGateway, StartGateway
+from tests.support.gateway import CHAT, HELLO, RunningGateway, StartGateway, new_key
 from tests.support.raw_client import RawClient, connected
 from tests.support.scripted_worker import ReceivedRequest, ScriptedWorker
 from tests.support.serving import Serving, serving
@@ -38,8 +36,7 @@ ENDING = Answer(["All", " of", " it"], prefill_seconds=0.3)
 
 @pytest.fixture
 async def key(engine: AsyncEngine) -> str:
-    keys = KeyStore(engine, PEPPER.encode(), cache_seconds=5, cache_entries=100)
-    return (await keys.create(KeyDraft(name="test"))).secret
+    return await new_key(engine)
 
 
 def id_of(request: ReceivedRequest) -> str:
