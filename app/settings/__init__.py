@@ -181,6 +181,19 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values if value is not None}
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's own rule, which the library does not keep: it takes the last of two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands there twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 class _YamlFile(YamlConfigSettingsSource):
     """The file that `GATEWAY_CONFIG` names, if it does."""
 
@@ -192,10 +205,12 @@ class _YamlFile(YamlConfigSettingsSource):
 
     def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
         try:
-            values = super()._read_file(file_path)
-        except yaml.YAMLError as error:
+            values = yaml.load(file_path.read_text("utf-8"), _EachKeyOnce)  # noqa: S506 - a safe one
+        except (yaml.YAMLError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise SettingsError(f"{CONFIG_VARIABLE}: {self._path} is not YAML: {reason}") from None
+        if values is None:
+            return {}
         if not isinstance(values, dict):
             raise SettingsError(f"{CONFIG_VARIABLE}: {self._path} must hold `name: value` pairs")
         return values

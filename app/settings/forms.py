@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from app.known_secrets import remember
@@ -28,6 +36,16 @@ class Theme(BaseModel):
     environment and in the file are as any other's."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads `yes` and `on` as true, which would be taken for 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        numbers = (int, float, int | None, float | None)
+        if isinstance(value, bool) and field is not None and field.annotation in numbers:
+            raise ValueError("must be a number")
+        return value
 
 
 def _network(value: object) -> object:

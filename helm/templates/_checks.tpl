@@ -25,6 +25,21 @@
 {{- if not (or .Values.pools .Values.externalWorkers (hasKey .Values.gateway.config "workers_file")) -}}
 {{- fail "pools, externalWorkers: both are empty, and a gateway does not start without workers. Name one." -}}
 {{- end -}}
+{{- $reserved := list "replicas" "postgresql" "redis" -}}
+{{- range (include "gateway.pools" . | fromYaml).pools -}}
+{{- if has .name $reserved -}}
+{{- fail (printf "pools: %s is the name of a Service of the chart's own; give the pool another." .name) -}}
+{{- end -}}
+{{- if gt (int64 .tensorParallelSize) (int64 .gpus) -}}
+{{- fail (printf "pools: %s has a tensorParallelSize of %d and %d gpus; a worker needs a GPU for each rank." .name (int64 .tensorParallelSize) (int64 .gpus)) -}}
+{{- end -}}
+{{- if gt (int64 .autoscaling.minReplicas) (int64 .autoscaling.maxReplicas) -}}
+{{- fail (printf "pools: %s scales from minReplicas %d to maxReplicas %d, which is less." .name (int64 .autoscaling.minReplicas) (int64 .autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int64 .Values.autoscaling.minReplicas) (int64 .Values.autoscaling.maxReplicas) -}}
+{{- fail "autoscaling.minReplicas: is more than maxReplicas." -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range concat .Values.pools .Values.externalWorkers -}}
 {{- if has .name $names -}}

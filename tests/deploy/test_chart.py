@@ -72,6 +72,9 @@ def test_its_package_holds_the_rules_and_the_dashboards(tmp_path: Path) -> None:
         {"secrets": {"keys": {"keyPepper": ""}}},
         {"autoscaling": {"mode": "both"}},
         {"metrics": {"monitor": True}},
+        {"fullnameOverride": "Foo Bar"},
+        {"gateway": {"config": {"log_levle": "debug"}}},
+        {"externalWorkers": [{"name": "w", "url": "http://w", "settings": {"tag": ["short"]}}]},
         # A secret in values would stand in the release's history, and in the ConfigMap.
         {"externalWorkers": [{"name": "w", "url": "http://user:password@w:8000"}]},
         {"externalWorkers": [{"name": "w", "url": "http://w", "settings": {"api_key": "k"}}]},
@@ -99,6 +102,16 @@ def test_the_schema_refuses_what_is_misspelt_or_secret(values: dict[str, Any]) -
             {"autoscaling": {"mode": "keda", "keda": {"prometheusUrl": "http://p"}}},
             "metrics.monitor: KEDA needs the metrics",
         ),
+        ({"pools": [{"name": "replicas"}]}, "the name of a Service of the chart's own"),
+        (
+            {"pools": [{"name": "long", "tensorParallelSize": 4}]},
+            "long has a tensorParallelSize of 4 and 1 gpus",
+        ),
+        (
+            {"pools": [{"name": "a", "autoscaling": {"minReplicas": 9}}]},
+            "a scales from minReplicas 9 to maxReplicas 4",
+        ),
+        ({"autoscaling": {"minReplicas": 11}}, "autoscaling.minReplicas: is more than maxReplicas"),
         (
             {"poolDefaults": {"modelCache": {"type": "existingClaim"}}},
             "modelCache.existingClaim: name the claim",

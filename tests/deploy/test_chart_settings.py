@@ -1,5 +1,6 @@
 """What the chart tells the gateway is what the gateway understands."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import yaml
 
 from app.cli import main
 from app.main import create_app
-from app.settings import SECRETS, Settings, load_settings
+from app.settings import SECRETS, Settings, WorkerSettings, load_settings
 from tests.deploy.chart_release import (
+    CHART,
     VALUE_SETS,
     Manifest,
     Release,
@@ -159,6 +161,14 @@ def test_every_secret_may_come_from_the_secret() -> None:
     )
     files = {variable["name"] for variable in container["env"]} - {"GATEWAY_CONFIG"}
     assert files == {f"GATEWAY_{secret.upper()}_FILE" for secret in SECRETS}
+
+
+def test_the_schema_knows_every_setting() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    known = schema["definitions"]
+    assert known["setting"]["enum"] == sorted(Settings.model_fields)
+    of_workers = set(WorkerSettings.model_fields) - {"url", "api_key"}
+    assert known["workerSetting"]["enum"] == sorted(of_workers)
 
 
 @every_set

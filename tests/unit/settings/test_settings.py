@@ -91,3 +91,22 @@ def test_a_secret_whose_file_cannot_be_read_is_named_with_its_file(
         SettingsError, match=r"^GATEWAY_KEY_PEPPER_FILE: cannot read .*\{none\}: No"
     ):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("drain_seconds: 5\ndrain_seconds: 6\n", "'drain_seconds' stands there twice"),
+        ("drain_seconds: yes\n", "GATEWAY_DRAIN_SECONDS: must be a number"),
+        ("max_thinking_tokens: on\n", "GATEWAY_MAX_THINKING_TOKENS: must be a number"),
+        ("workers: " + "[" * 20_000, "is not YAML"),
+    ],
+)
+def test_what_yaml_reads_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, reason: str
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(content)
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    with pytest.raises(SettingsError, match=reason):
+        load_settings()
