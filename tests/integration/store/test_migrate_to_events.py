@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store.database import create_engine
-from app.store.migrate import Upgrade, upgrade
+from app.store.migrate import Patience, Upgrade, upgrade
 from app.store.schema import SCHEMA_REVISION, schema_state
 from app.store.transaction import DatabaseUnavailable
 from tests.integration.store.differences import differences
@@ -124,7 +124,7 @@ async def test_a_lock_on_tenants_that_is_not_to_be_had_is_given_up_and_nothing_h
     async with empty.begin() as reader:
         await reader.execute(text("LOCK TABLE tenants IN ACCESS SHARE MODE"))
         with pytest.raises(DatabaseUnavailable) as failure:
-            await upgrade(empty)
+            await upgrade(empty, Patience(attempts=2, pause_seconds=0.01))
     assert "lock timeout" in failure.value.reason
     assert (await schema_state(empty)).revision == "0005"
     assert await all_rows(empty, "SELECT to_regclass('audit_events')") == [(None,)]
