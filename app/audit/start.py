@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from app.audit.checkpoints.keeper import CheckpointKeeper, closing_frames
+from app.audit.checkpoints.keeper import CheckpointKeeper, closed_again, closing_frames
 from app.audit.checkpoints.places import place_of
 from app.audit.checkpoints.publisher import Publisher
 from app.audit.checkpoints.signing import SigningKeys, derived_signing_keys, parse_signing_keys
@@ -103,6 +103,7 @@ async def recording(
             metrics=metrics,
             answer_of=lambda *answer: answers_of(addresses, redaction())(*answer),
             closing=closing_frames(keys, publisher.offer),
+            closed=closed_again(keys, publisher.offer),
         )
         stack.push_async_callback(shipper.drain, DRAIN_SECONDS)
         stack.push_async_callback(_close, writer)

@@ -157,3 +157,16 @@ def closing_frames(
         return checkpoint.frame
 
     return closing_frame
+
+
+def closed_again(
+    keys: SigningKeys, offer: Callable[[Checkpoint], None]
+) -> Callable[[Checkpoint], None]:
+    """Offers what closes the chain of a dead process once more: it was killed, or whoever closed
+    its chain was, and the second place may not have it. What is none of ours is not passed on."""
+
+    def offer_again(checkpoint: Checkpoint) -> None:
+        if checkpoint.key in keys.public_keys and checkpoint.is_signed():
+            offer(checkpoint)
+
+    return offer_again

@@ -18,7 +18,11 @@ import orjson
 import structlog
 
 from app.audit.chain import GENESIS, ChainHead
-from app.audit.checkpoints.checkpoint import CheckpointUnreadable, parse_checkpoint
+from app.audit.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointUnreadable,
+    parse_checkpoint,
+)
 from app.audit.content.answers import AnswerOf
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
 from app.audit.spool.commit import BEGINNING, Commit, stated_sequence
@@ -42,6 +46,7 @@ MIN_SEGMENT_BYTES = 8 * 1024
 
 # From the writer's id, the chain and what its last checkpoint states, if there was one.
 Closing = Callable[[str, ChainHead, int | None], Frame]
+Closed = Callable[[Checkpoint], None]
 
 log = structlog.get_logger()
 
@@ -66,7 +71,7 @@ class _Left:
     recovered: Recovered = field(default_factory=Recovered)
     requests: OpenRequests = field(default_factory=OpenRequests)
     commit: Commit = BEGINNING
-    closed: bool = False  # the last event says so
+    closing: Checkpoint | None = None  # the last event, where it closes the chain
 
 
 async def recover(
@@ -75,17 +80,21 @@ async def recover(
     *,
     answer_of: AnswerOf,
     closing: Closing | None = None,
+    closed: Closed = lambda checkpoint: None,
     now: Callable[[], float] = time.time,  # noqa: TID251 - frames say at what date they came
 ) -> Recovered:
     """Of a directory whose lock is ours, and in which nobody writes any more. Its name is the
-    writer's id. `closing` makes the last checkpoint.
+    writer's id. `closing` makes the last checkpoint; `closed` hears of one that was there already:
+    whoever made it may have died before the second place had it.
 
     Raises OSError where it cannot be read, and SpoolUnavailable where it cannot be written: it is
     then to be recovered again, and nothing of it to be shipped before.
     """
     left = await _read_in_a_thread(directory, disk)
     recovered = left.recovered
-    must_close = closing is not None and left.commit.chain != GENESIS and not left.closed
+    must_close = closing is not None and left.commit.chain != GENESIS and left.closing is None
+    if left.closing is not None:
+        closed(left.closing)
     if recovered.crashed or must_close:
         writer = SpoolWriter(
             directory,
@@ -182,7 +191,7 @@ def _take(found: Found, left: _Left) -> None:
         recovered.damaged.append(found.start)
         return
     if found.kind in CHAINED:
-        left.closed = _closes(found)
+        left.closing = _closing(found)
     is_record = found.kind in (FrameKind.INTENT, FrameKind.OUTCOME)
     try:
         left.requests.feed(found.kind, found.payload)
@@ -205,13 +214,14 @@ def _follow(commit: Commit, found: Found) -> Commit:
     return Commit(found.end, chain, max(commit.at, found.at), checkpoint)
 
 
-def _closes(found: Found) -> bool:
+def _closing(found: Found) -> Checkpoint | None:
     if found.kind != FrameKind.CHECKPOINT:
-        return False
+        return None
     try:
-        return parse_checkpoint(found.payload).closed
+        checkpoint = parse_checkpoint(found.payload)
     except CheckpointUnreadable:
-        return False
+        return None
+    return checkpoint if checkpoint.closed else None
 
 
 async def _end(writer: SpoolWriter, requests: OpenRequests, answer_of: AnswerOf) -> None:

@@ -18,7 +18,7 @@ from app.audit.register import RegisterHead
 from app.audit.spool.cursor import Committed, WriterGone
 from app.audit.spool.directory import OwnDirectory, abandoned
 from app.audit.spool.disk import Disk
-from app.audit.spool.recovery import Closing, recover
+from app.audit.spool.recovery import Closed, Closing, recover
 from app.audit.spool.shipment import Shipment, SpoolFailed
 from app.audit.spool.upkeep import Upkeep
 from app.audit.spool.writer import SpoolUnavailable, SpoolWriter
@@ -52,11 +52,12 @@ class Shipper:
         metrics: Metrics,
         answer_of: AnswerOf,
         closing: Closing | None = None,
+        closed: Closed = lambda checkpoint: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,  # noqa: TID251 - compared with dates of records
     ) -> None:
-        """`answer_of` and `closing` are for the recovery of what dead processes have left. `clock`
-        is monotonic; `now` gives wall-clock seconds since the epoch."""
+        """`answer_of`, `closing` and `closed` are for recovering what dead processes have left.
+        `clock` is monotonic; `now` gives wall-clock seconds since the epoch."""
         self._engine = engine
         self._root = own.path.parent
         self._writer = writer
@@ -65,6 +66,7 @@ class Shipper:
         self._metrics = metrics
         self._answer_of = answer_of
         self._closing = closing
+        self._closed = closed
         self._clock = clock
         self._now = now
         self._upkeep = Upkeep(engine, clock, now)
@@ -131,6 +133,7 @@ class Shipper:
                     self._disk,
                     answer_of=self._answer_of,
                     closing=self._closing,
+                    closed=self._closed,
                     now=self._now,
                 )
             except (OSError, SpoolUnavailable) as error:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from app.audit.chain import GENESIS, ChainHead
 from app.audit.checkpoints.checkpoint import Checkpoint, parse_checkpoint
-from app.audit.checkpoints.keeper import POLL_SECONDS, CheckpointKeeper, closing_frames
+from app.audit.checkpoints.keeper import (
+    POLL_SECONDS,
+    CheckpointKeeper,
+    closed_again,
+    closing_frames,
+)
 from app.audit.checkpoints.publisher import PlaceFailed, Publisher
 from app.audit.checkpoints.signing import derived_signing_keys
 from app.audit.spool.frames import Frame, FrameKind
@@ -271,3 +277,24 @@ def test_whoever_recovers_a_chain_can_close_it_in_both_places() -> None:
     assert closing.is_signed()
     assert (closing.sequence, closing.previous, closing.closed) == (9, 5, True)
     assert offered == [closing]
+
+
+def test_a_closing_checkpoint_goes_to_the_second_place_once_more() -> None:
+    offered: list[Checkpoint] = []
+    frame = closing_frames(KEYS, ignored, lambda: NOW)(WRITER, ChainHead(9, b"h" * 32), 5)
+    closing = parse_checkpoint(frame.payload)
+    closed_again(KEYS, offered.append)(closing)
+    assert offered == [closing]
+
+
+def test_one_that_we_have_not_signed_does_not() -> None:
+    """It came from a disk."""
+    offered: list[Checkpoint] = []
+    offer_again = closed_again(KEYS, offered.append)
+    frame = closing_frames(KEYS, ignored, lambda: NOW)(WRITER, ChainHead(9, b"h" * 32), 5)
+    ours = parse_checkpoint(frame.payload)
+    offer_again(replace(ours, signature=bytes(64)))
+    others = derived_signing_keys(b"another pepper")
+    theirs = closing_frames(others, ignored, lambda: NOW)(WRITER, ChainHead(9, b"h" * 32), 5)
+    offer_again(parse_checkpoint(theirs.payload))
+    assert offered == []

@@ -80,6 +80,15 @@ async def test_it_is_closed_once_however_often_it_is_recovered(directory: Path) 
     assert read_segments(directory) == before
 
 
+async def test_a_closing_that_was_there_is_told_of(directory: Path) -> None:
+    """Whoever closed the chain may have been killed before the second place had it."""
+    await a_life(directory, intent_frame("a"))
+    told: list[Checkpoint] = []
+    for _ in range(2):
+        await recover(directory, DISK, answer_of=answer_of, closing=closing, closed=told.append)
+    assert told == checkpoints(directory)
+
+
 async def test_a_chain_that_its_writer_has_closed_is_left_as_it_is(directory: Path) -> None:
     frames = [intent_frame("a"), outcome_frame("a")]
     writer = await a_life(directory, *frames)
