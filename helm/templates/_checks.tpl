@@ -30,7 +30,7 @@
 {{- if has .name $reserved -}}
 {{- fail (printf "pools: %s is the name of a Service of the chart's own; give the pool another." .name) -}}
 {{- end -}}
-{{- if gt (int64 .tensorParallelSize) (int64 .gpus) -}}
+{{- if and .gpus (gt (int64 .tensorParallelSize) (int64 .gpus)) -}}
 {{- fail (printf "pools: %s has a tensorParallelSize of %d and %d gpus; a worker needs a GPU for each rank." .name (int64 .tensorParallelSize) (int64 .gpus)) -}}
 {{- end -}}
 {{- if gt (int64 .autoscaling.minReplicas) (int64 .autoscaling.maxReplicas) -}}
