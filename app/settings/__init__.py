@@ -5,6 +5,7 @@ modules beside it. Every limit has a unit in its name, and a default whose reaso
 """
 
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.resources.abc import Traversable
@@ -189,7 +190,7 @@ class _EachKeyOnce(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} stands there twice", key.start_mark
+                    None, None, "a name that stands there twice", key.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -207,13 +208,23 @@ class _YamlFile(YamlConfigSettingsSource):
         try:
             values = yaml.load(file_path.read_text("utf-8"), _EachKeyOnce)  # noqa: S506 - a safe one
         except (yaml.YAMLError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+            reason = _place_of(error)
             raise SettingsError(f"{CONFIG_VARIABLE}: {self._path} is not YAML: {reason}") from None
         if values is None:
             return {}
         if not isinstance(values, dict):
             raise SettingsError(f"{CONFIG_VARIABLE}: {self._path} must hold `name: value` pairs")
         return values
+
+
+def _place_of(error: yaml.YAMLError | RecursionError) -> str:
+    """What is wrong in which line, and nothing of what stands there: it may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it is nested too deeply" if isinstance(error, RecursionError) else "unreadable"
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f"line {mark.line + 1}: "
+    words = re.split("[\"']", error.problem or error.context or "")[0]  # what follows is quoted
+    return f"{where}{words.strip()}"
 
 
 def _read(path: str) -> str | UnreadFile:

@@ -96,10 +96,12 @@ def test_a_secret_whose_file_cannot_be_read_is_named_with_its_file(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("drain_seconds: 5\ndrain_seconds: 6\n", "'drain_seconds' stands there twice"),
+        ("drain_seconds: 5\ndrain_seconds: 6\n", "line 1: a name that stands there twice"),
         ("drain_seconds: yes\n", "GATEWAY_DRAIN_SECONDS: must be a number"),
         ("max_thinking_tokens: on\n", "GATEWAY_MAX_THINKING_TOKENS: must be a number"),
-        ("workers: " + "[" * 20_000, "is not YAML"),
+        ("key_pepper: *hunter22\n", "line 1: found undefined alias$"),
+        ("key_pepper: !hunter22 x\n", "line 1: could not determine a constructor for the tag$"),
+        ("workers: " + "[" * 20_000, "is not YAML: it is nested too deeply"),
     ],
 )
 def test_what_yaml_reads_otherwise_is_refused(
