@@ -7,6 +7,7 @@ where it comes back from outside, in a driver's error or in a prompt.
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
@@ -32,17 +33,20 @@ class KnownSecrets:
     def __init__(self) -> None:
         self.texts: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
+        self._adding = threading.Lock()  # or the one of two that came first would be forgotten
 
     def add(self, secret: str, *, bounded: bool = True) -> None:
         """A key, several with commas between them, `name=value` pairs, or a URL with a password.
         Where it is `bounded` it is not taken as one more than MAX_VALUES."""
-        known = set(self.texts)
-        fresh = {value for value in _values(secret) if len(value) >= MIN_CHARACTERS} - known
-        if not fresh or (bounded and len(known) + len(fresh) > MAX_VALUES):
-            return
-        # The longest first: one may be a part of another.
-        self.texts = tuple(sorted(known | fresh, key=len, reverse=True))
-        self._bytes = tuple(text.encode() for text in self.texts)
+        values = {value for value in _values(secret) if len(value) >= MIN_CHARACTERS}
+        with self._adding:
+            known = set(self.texts)
+            fresh = values - known
+            if not fresh or (bounded and len(known) + len(fresh) > MAX_VALUES):
+                return
+            # The longest first: one may be a part of another.
+            self.texts = tuple(sorted(known | fresh, key=len, reverse=True))
+            self._bytes = tuple(text.encode() for text in self.texts)
 
     def masked(self, text: str) -> str:
         for value in self.texts:

@@ -78,7 +78,7 @@ class Processes:
     def _signal_all(self, number: int) -> None:
         for process in self._running:
             if process.pid is not None and process.is_alive():
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process.pid, number)
 
     @contextlib.contextmanager

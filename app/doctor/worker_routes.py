@@ -38,7 +38,7 @@ async def version_of(worker: WorkerSettings, seconds: float) -> str | None:
         headers["authorization"] = f"Bearer {worker.api_key.get_secret_value()}"
     answer = b""
     async with _session(seconds) as session:
-        with suppress(*NO_ANSWER):
+        with suppress(*NO_ANSWER):  # the empty answer says it
             async with session.get(
                 worker.base_url + path, headers=headers, allow_redirects=False
             ) as response:
@@ -58,7 +58,7 @@ def _version(answer: bytes, field: str) -> str | None:
 
 async def _status(session: aiohttp.ClientSession, worker: WorkerSettings, path: str) -> int | None:
     status = None
-    with suppress(*NO_ANSWER):
+    with suppress(*NO_ANSWER):  # None says it
         async with session.get(worker.base_url + path, allow_redirects=False) as response:
             status = response.status
     return status

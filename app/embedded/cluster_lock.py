@@ -49,7 +49,7 @@ class ClusterLock:
 
 
 def _lock(file: IO[bytes], kind: int) -> bool:
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError):  # somebody has it, which False says
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True
     return False

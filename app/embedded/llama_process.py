@@ -148,7 +148,7 @@ class LlamaProcess:
         timeout = aiohttp.ClientTimeout(total=POLL_TIMEOUT_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while process.returncode is None:
-                with suppress(aiohttp.ClientError, TimeoutError):
+                with suppress(aiohttp.ClientError, TimeoutError):  # it does not listen yet
                     async with session.get(self.url + "/health") as response:
                         if response.status == 200:
                             return
@@ -183,7 +183,7 @@ async def running(model: EmbeddedModel, home: Path) -> AsyncIterator[LlamaProces
         finally:
             if keeper is not None:
                 keeper.cancel()
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError):  # ours, of the line above
                     await keeper
             await server.stop()
 

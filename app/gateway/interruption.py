@@ -41,7 +41,7 @@ class Interruption:
             return
         if kind is not asyncio.CancelledError:
             # The block ended before the cancellation reached it; take that back.
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError):  # the one to be taken back
                 await asyncio.sleep(0)
         if task.uncancel() == 0 and kind in (None, asyncio.CancelledError):
             raise self._error from None

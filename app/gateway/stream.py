@@ -100,7 +100,7 @@ def _start(prepared: PreparedRequest, endpoint: Endpoint) -> Start:
 
 
 async def _read_trailing(upstream: Upstream) -> None:
-    with contextlib.suppress(TimeoutError, UpstreamFailed):
+    with contextlib.suppress(TimeoutError, UpstreamFailed):  # the answer is complete without
         async with asyncio.timeout(TRAILING_SECONDS):
             while await upstream.stream.read():
                 pass

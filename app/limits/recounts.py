@@ -161,7 +161,7 @@ class Recounts:
             day = await self._ledger.charged_tokens(subject, _day_start(began), began)
             month = await self._ledger.charged_tokens(subject, _month_start(began), began)
         except (GatewayError, asyncio.CancelledError):
-            with suppress(LimitsUnavailable):
+            with suppress(LimitsUnavailable):  # its mark in Redis expires by itself
                 await self._enforcer.abandon_recount(subject, began)
             raise
         counted = await self._enforcer.finish_recount(subject, began, day, month)

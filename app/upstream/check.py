@@ -170,7 +170,7 @@ def _takes_tools(endpoint: Endpoint) -> bool:
 async def _check_calls(endpoint: Endpoint, client: WorkerClient, seconds: float) -> Verdict:
     """Only a thought in the text counts against a worker that has answered the first question."""
     events: list[Event] = []
-    with suppress(TimeoutError, GatewayError, SSEError, MalformedChunk):
+    with suppress(TimeoutError, GatewayError, SSEError, MalformedChunk):  # undecided
         async with asyncio.timeout(seconds):
             events = await _ask_for_call(endpoint, client, seconds)
         endpoint.calls = judge_calls(events)
@@ -188,7 +188,7 @@ async def _ask_for_call(endpoint: Endpoint, client: WorkerClient, seconds: float
     """Raises what `_ask` raises. A worker that takes no tools has no parser for their calls."""
     for tools_as_text in (False, True):
         endpoint.dialect = replace(endpoint.dialect, tools_as_text=tools_as_text)
-        with suppress(InvalidRequest):
+        with suppress(InvalidRequest):  # the next way, or none
             return await _ask(endpoint, client, seconds, TOOL_QUESTION, TOOL)
     endpoint.dialect = replace(endpoint.dialect, tools_as_text=False)
     return []

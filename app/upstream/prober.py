@@ -112,7 +112,7 @@ class Prober:
     async def _rounds(self) -> None:
         lost = self._pool.lost
         while True:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):  # it is time for all of them
                 async with asyncio.timeout(self._settings.probe_seconds):
                     await lost.wait()
                     await asyncio.sleep(AFTER_LOSS_SECONDS)

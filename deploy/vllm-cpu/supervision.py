@@ -49,13 +49,13 @@ def _end(vllm: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + END_SECONDS
     while vllm.poll() is None and time.monotonic() < deadline:
         vllm.terminate()  # again, because vLLM sometimes loses one that comes while it starts
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # then once more
             vllm.wait(REPEAT_SECONDS)
     deadline = time.monotonic() + WORKERS_END_SECONDS
     while vllm.poll() is not None and _has_members(vllm.pid) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     # Without its server the engine goes on, whatever ended that.
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):  # none is left
         os.killpg(vllm.pid, signal.SIGKILL)
     vllm.wait()
 

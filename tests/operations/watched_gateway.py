@@ -64,7 +64,7 @@ class Watched:
         """Of the process and of those below it, with their names."""
         for pid in _family(self.process.pid):
             for name in ("cmdline", "comm"):
-                with suppress(OSError):
+                with suppress(OSError):  # a process that has just ended
                     self.journal.note("command lines", Path(f"/proc/{pid}/{name}").read_bytes())
 
     async def stop(self) -> int:
@@ -122,7 +122,7 @@ async def _ready(served: Watched, paths: Mapping[str, Path]) -> bool | None:
     if served.process.returncode is not None:
         said = "".join(path.read_text("utf-8", "replace") for path in paths.values())
         raise AssertionError(f"it ended with {served.process.returncode}: {said}")
-    with suppress(aiohttp.ClientError):
+    with suppress(aiohttp.ClientError):  # it does not listen yet
         async with served.http.get(f"http://127.0.0.1:{served.port}/readyz") as answer:
             return True if answer.status == 200 else None
     return None

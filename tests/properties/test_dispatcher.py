@@ -160,7 +160,7 @@ class Dispatching(RuleBasedStateMachine):
         request = data.draw(st.sampled_from(there))
         assert request.task is not None
         request.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # ours, of the line above
             self.loop.run_until_complete(request.task)
         if request.waits:
             request.failed = "left"

@@ -50,7 +50,7 @@ class Envoy:
 
     async def _healthy(self) -> frozenset[int] | None:
         address = f"http://127.0.0.1:{self.admin_port}/clusters?format=json"
-        with suppress(aiohttp.ClientError):
+        with suppress(aiohttp.ClientError):  # it does not listen yet
             async with aiohttp.ClientSession() as http, http.get(address) as response:
                 (cluster,) = json.loads(await response.text())["cluster_statuses"]
                 return frozenset(

@@ -38,12 +38,12 @@ class PostgresProxy:
         server_reader, server_writer = await self._connect()
         answered = asyncio.Event()
         try:
-            with suppress(OSError):
+            with suppress(OSError):  # either side may break off
                 await self._relay(reader, writer, server_reader, server_writer, answered)
         finally:
             for each in (writer, server_writer):
                 each.close()
-                with suppress(OSError):
+                with suppress(OSError):  # it is closed already
                     await each.wait_closed()
 
     async def _relay(
@@ -76,7 +76,7 @@ class PostgresProxy:
                 await writer.drain()
             raise _Severed
 
-        with suppress(_Severed):
+        with suppress(_Severed):  # the way out of the group
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(requests())

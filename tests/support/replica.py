@@ -90,7 +90,7 @@ class Replica:
     async def _is_ready(self) -> bool | None:
         if not self.running:
             raise AssertionError(f"it ended instead of being ready: {self.log.read_text()[-2000:]}")
-        with suppress(aiohttp.ClientError):
+        with suppress(aiohttp.ClientError):  # it does not listen yet
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as response:
                 return True if response.status == 200 else None
         return None

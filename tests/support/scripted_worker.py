@@ -168,7 +168,7 @@ class ScriptedWorker:
         return connection
 
     async def _serve(self, connection: HttpConnection) -> None:
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):  # the gateway has left
             while (request := await connection.request()) is not None:
                 if request.path == "/v1/chat/completions":
                     if not await self._complete(request, connection):

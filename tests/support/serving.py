@@ -92,7 +92,7 @@ async def _start(
 async def _until_ready(served: Serving) -> None:
     async with asyncio.timeout(READY_SECONDS), aiohttp.ClientSession() as http:
         while served.process.returncode is None:
-            with suppress(aiohttp.ClientError):
+            with suppress(aiohttp.ClientError):  # it does not listen yet
                 async with http.get(f"{served.url}/readyz") as response:
                     if response.status == 200:
                         return

@@ -93,7 +93,7 @@ def export_file(path: Path, export_format: ExportFormat) -> Iterator[Sink]:
             os.fsync(descriptor)
         os.rename(draft, path)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # it was renamed, or never made
             os.unlink(draft)
 
 

@@ -49,7 +49,7 @@ class OwnDirectory:
         left = [name for name in os.listdir(self.path) if name != LOCK_NAME]
         if left:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(self.path))
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # it was never locked, or is removed
             os.unlink(self.path / LOCK_NAME)
         with suppress(FileNotFoundError):  # whoever met it without a lock has removed it
             os.rmdir(self.path)
@@ -66,7 +66,7 @@ def open_own(root: Path) -> OwnDirectory:
         path = root / uuid.uuid4().hex
         path.mkdir(mode=DIRECTORY_MODE)
         # Until it is locked it looks abandoned, and may be taken from us, or be gone.
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # taken from us, as above: another is made
             lock = _lock(path, create=True)
             if lock is not None:
                 own = OwnDirectory(path, lock)

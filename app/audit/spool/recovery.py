@@ -208,7 +208,7 @@ def _follow(commit: Commit, found: Found) -> Commit:
     if found.kind == FrameKind.CHECKPOINT:
         checkpoint = stated_sequence(found.payload, checkpoint)
     elif found.kind == FrameKind.SEGMENT:
-        with suppress(PayloadUnreadable):
+        with suppress(PayloadUnreadable):  # what is known of it already stays
             checkpoint = decode_segment_start(found.payload).checkpoint
     chain = follow(commit.chain, found.kind, found.at, found.payload)
     return Commit(found.end, chain, max(commit.at, found.at), checkpoint)

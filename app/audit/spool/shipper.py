@@ -184,7 +184,7 @@ class Shipper:
 
     async def _wait(self) -> None:
         """Until something is committed and a batch has gathered, or it is time to look around."""
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # it is time
             async with asyncio.timeout(self._next_look - self._clock()):
                 await self._writer.advanced.wait()
         await asyncio.sleep(self._flush_seconds)

@@ -207,7 +207,7 @@ class SpoolWriter:
 
     def _end(self, lost: list[_Waiting]) -> None:
         """What was put in the queue while the thread ended is lost too: here nothing can follow."""
-        with suppress(Empty):
+        with suppress(Empty):  # all are taken
             while True:
                 waiting = self._queue.get_nowait()
                 if waiting is not None:
@@ -239,7 +239,7 @@ class SpoolWriter:
         timeout_seconds = None
         if self._stalled or self._lacking:
             timeout_seconds = max(0.0, self._next_try - self._clock())
-        with suppress(Empty):
+        with suppress(Empty):  # nothing came, and it is time
             waiting = self._queue.get(timeout=timeout_seconds)
             while waiting is not None:
                 self._taken.append(waiting)

@@ -173,7 +173,7 @@ async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     try:
         yield running
     finally:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended
             running.kill()
         await running.communicate()
 

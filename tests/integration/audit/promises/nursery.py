@@ -44,7 +44,7 @@ class Forked:
 
     async def _ready(self) -> bool | None:
         assert is_there(self.pid), "it ended instead of being ready"
-        with suppress(aiohttp.ClientError):
+        with suppress(aiohttp.ClientError):  # it does not listen yet
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as response:
                 return response.status == 200 or None
         return None
@@ -79,7 +79,7 @@ async def nursery() -> AsyncIterator[Nursery]:
     try:
         yield Nursery(process)
     finally:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it was killed
             os.killpg(process.pid, signal.SIGKILL)  # with all that it has forked
         await process.wait()
 

@@ -66,7 +66,7 @@ async def ask(client: RawClient, key: str, *, stream: bool = True) -> None:
 
 async def what_comes(client: RawClient, so_far: bytearray) -> None:
     """Until the connection breaks."""
-    with suppress(IncompleteReadError, ConnectionResetError):
+    with suppress(IncompleteReadError, ConnectionResetError):  # which is what is waited for
         while piece := await client.chunk():
             so_far += piece
 

@@ -44,7 +44,7 @@ async def away_engine(
     await upgrade(engine)
     await watch_rows(engine)
     yield engine
-    with suppress(OSError):
+    with suppress(OSError):  # the database may be away
         await engine.dispose()
 
 

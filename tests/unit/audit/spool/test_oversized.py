@@ -109,7 +109,7 @@ async def test_a_disk_that_fails_leaves_segments_in_their_order(operation: Opera
     )
     await writer.append([frame(b"one")])
     disk.fail(operation, errno.EIO, times=1)
-    with suppress(SpoolUnavailable):
+    with suppress(SpoolUnavailable):  # the disk fails, as it was told to
         await writer.append([frame(LARGE)], essential=True)
     records = [b"%d" % number + FILLER for number in range(12)]
     for record in records:
