@@ -1,7 +1,7 @@
 """Clients that ask one thing after another, streamed and whole, and note what went wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,6 +12,7 @@ from openai import APIError, AsyncOpenAI, OpenAIError
 from tests.support.conditions import eventually
 
 ANSWER_SECONDS = 60.0  # for an answer to end; only spent on failure
+CONVERSATION_TURNS = 2  # few: an edge deals out conversations, and every replica is to get some
 
 
 @dataclass
@@ -37,19 +38,21 @@ class Traffic:
         self._stopped = True
 
     async def client(self, number: int) -> None:
-        """Asks on and on. Each has a conversation and connections of its own, and no retries."""
+        """Asks on and on, in one conversation after another, with connections of its own and no
+        retries."""
         async with AsyncOpenAI(
             base_url=f"{self.url}/v1",
             api_key=self.key,
             max_retries=0,
             timeout=ANSWER_SECONDS,
-            default_headers={"x-gateway-affinity": f"conversation {number}"},
         ) as sdk:
             for turn in count():
                 if self._stopped:
                     return
+                conversation = f"{number}.{turn // CONVERSATION_TURNS}"
                 streamed = (number + turn) % 3 != 0
-                await self._note(_Asked(sdk, f"{number}.{turn}"), streamed=streamed)
+                asked = _Asked(sdk, f"{number}.{turn}", {"x-gateway-affinity": conversation})
+                await self._note(asked, streamed=streamed)
 
     async def _note(self, asked: "_Asked", *, streamed: bool) -> None:
         try:
@@ -67,15 +70,18 @@ class Traffic:
 class _Asked:
     """One request; its id is known once an answer begins."""
 
-    def __init__(self, sdk: AsyncOpenAI, text: str) -> None:
+    def __init__(self, sdk: AsyncOpenAI, text: str, headers: Mapping[str, str]) -> None:
         self.request_id = text
         self._text = text
+        self._headers = headers
         self._completions = sdk.chat.completions
 
     async def whole(self) -> tuple[str, str | None]:
         """The text, and why it ended."""
         answer = await self._completions.create(
-            model="qwythos", messages=[{"role": "user", "content": self._text}]
+            model="qwythos",
+            messages=[{"role": "user", "content": self._text}],
+            extra_headers=self._headers,
         )
         self.request_id = str(answer._request_id)
         (choice,) = answer.choices
@@ -83,7 +89,10 @@ class _Asked:
 
     async def streamed(self) -> tuple[str, str | None]:
         response = await self._completions.with_raw_response.create(
-            model="qwythos", messages=[{"role": "user", "content": self._text}], stream=True
+            model="qwythos",
+            messages=[{"role": "user", "content": self._text}],
+            stream=True,
+            extra_headers=self._headers,
         )
         self.request_id = response.headers["x-request-id"]
         pieces, finish = [], None
