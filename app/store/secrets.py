@@ -13,7 +13,7 @@ import string
 import zlib
 from dataclasses import dataclass, field
 
-from app.known_secrets import KNOWN
+from app.known_secrets import KNOWN, holds
 
 PREFIX = "sk-qw-"
 SECRET_BITS = 256
@@ -67,7 +67,7 @@ def scrub(text: str) -> str:
 def scrub_bytes(text: bytes) -> bytes:
     """The same of a text as UTF-8."""
     text = KNOWN.masked_bytes(text)
-    if _PREFIX_BYTES not in text:
+    if not holds(text, _PREFIX_BYTES):
         return text
     return _ANY_SECRET_BYTES.sub(_PREFIX_BYTES + b"***", text)
 
