@@ -48,6 +48,10 @@ class KnownSecrets:
             self.texts = tuple(sorted(known | fresh, key=len, reverse=True))
             self._bytes = tuple(text.encode() for text in self.texts)
 
+    @property
+    def longest_characters(self) -> int:
+        return len(self.texts[0]) if self.texts else 0
+
     def masked(self, text: str) -> str:
         for value in self.texts:
             if value in text:
@@ -139,6 +143,7 @@ def _url_values(url: str) -> Iterator[str]:
 
 def _plain_values(secret: str) -> Iterator[str]:
     yield secret.strip()
+    yield secret.strip().rstrip("=")  # base64 that was pasted without its padding
     for part in secret.split(","):
         value = part.partition("=")[2]
         yield part.strip()

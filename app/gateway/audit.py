@@ -11,7 +11,7 @@ from app.gateway.meter import Meter
 from app.gateway.types import MAX_LISTED_HITS, Screened
 from app.protocol.filters.rule import Hit
 from app.store.policy import Policy
-from app.store.secrets import scrub
+from app.store.secrets import scrub, scrub_to
 
 # Parameters worth keeping. Texts, tools and schemas are not among them.
 _PARAMETERS = (
@@ -196,4 +196,4 @@ def _hits(meter: Meter) -> Iterator[tuple[str, Hit]]:
 
 
 def _claim(value: str | None) -> str | None:
-    return None if value is None else scrub(value[:MAX_CLAIM_CHARACTERS])
+    return None if value is None else scrub_to(value, MAX_CLAIM_CHARACTERS)

@@ -20,7 +20,7 @@ from app.protocol.answer import AnswerReader
 from app.protocol.events import Usage, Visible
 from app.protocol.request import ChatRequest
 from app.settings import Engine
-from app.store.secrets import scrub
+from app.store.secrets import scrub_to
 from app.telemetry.traces import UNTRACED, Step, Trace
 from app.upstream.endpoint import Endpoint
 from app.upstream.turn import Turn, Waiting
@@ -171,7 +171,7 @@ class Meter:
         field is not kept."""
         if self.request is None:
             return None
-        return scrub(self.request.model[:MAX_MODEL_CHARACTERS])
+        return scrub_to(self.request.model, MAX_MODEL_CHARACTERS)
 
     @property
     def status(self) -> int:

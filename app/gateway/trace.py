@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from app.audit.content.known_scrub import KnownScrub
 from app.audit.records import AuditLevel
 from app.gateway.audit import level_of
 from app.gateway.defects import log_crash
@@ -139,17 +140,23 @@ def _output(meter: Meter, shown: ShownAnswer) -> list[Json]:
     for choice in choices:
         parts: list[Json] = []
         if choice in shown.thoughts:
-            parts.append({"type": "reasoning", "content": "".join(shown.thoughts[choice])})
+            parts.append({"type": "reasoning", "content": _whole(shown, shown.thoughts[choice])})
         if choice in shown.texts:
-            parts.append({"type": "text", "content": "".join(shown.texts[choice])})
+            parts.append({"type": "text", "content": _whole(shown, shown.texts[choice])})
         parts += [
-            _call(call.id, call.name, call.arguments)
+            _call(call.id, call.name, _whole(shown, [call.arguments]))
             for (of, _), call in sorted(shown.calls.items())
             if of == choice
         ]
         finish = finishes.get(choice, "error")
         messages.append({"role": "assistant", "parts": parts, "finish_reason": finish})
     return messages
+
+
+def _whole(shown: ShownAnswer, pieces: Sequence[str]) -> str:
+    """Where it was cut, without what may be the first half of a secret: no search finds that."""
+    text = "".join(pieces)
+    return KnownScrub().feed(text) if shown.cut else text
 
 
 def _call(call_id: str | None, name: str | None, arguments: object) -> Json:

@@ -24,6 +24,7 @@ _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM_CHARACTERS + _CHECK_CHARACTE
 ANY_SECRET = re.compile(rf"{PREFIX}[0-9A-Za-z]{{8,}}", re.ASCII)
 _PREFIX_BYTES = PREFIX.encode()
 _ANY_SECRET_BYTES = re.compile(ANY_SECRET.pattern.encode())
+_SECRET_CHARACTERS = len(PREFIX) + _RANDOM_CHARACTERS + _CHECK_CHARACTERS
 _HINT_CHARACTERS = 4  # of 49: tells a person's secrets apart, and tells a thief nothing
 
 _ID_CHARACTERS = 20  # 119 bits: ids never collide and cannot be guessed
@@ -62,6 +63,13 @@ def scrub(text: str) -> str:
     pasted into the wrong field is not kept."""
     text = KNOWN.masked(text)
     return ANY_SECRET.sub(f"{PREFIX}***", text) if PREFIX in text else text
+
+
+def scrub_to(text: str, characters: int) -> str:
+    """So many characters of `scrub(text)`: half a secret would not be known any more, so it is
+    masked before the text is cut. Of a long text only the beginning is looked at."""
+    looked_at = characters + max(KNOWN.longest_characters, _SECRET_CHARACTERS)
+    return scrub(text[:looked_at])[:characters]
 
 
 def scrub_bytes(text: bytes) -> bytes:

@@ -124,6 +124,18 @@ async def refused_requests(gateway: Watched, key: str) -> None:
         headers=bearer(key),
         json=asked(model=SECRETS["unknown_key"]),
     )
+    # Names and claims are cut at 128 characters.
+    await gateway.ask(
+        "client's own: half a secret",
+        "POST",
+        CHAT,
+        headers=bearer(key)
+        | {
+            "user-agent": "x" * 110 + SECRETS["admin_token"],
+            "x-request-id": "x" * 110 + SECRETS["key_pepper"],
+        },
+        json=asked(model="x" * 110 + SECRETS["key_pepper"]),
+    )
     await gateway.ask("an unknown route", "GET", f"/v1/files?key={key}", headers=bearer(key))
     await gateway.say("no HTTP", f"GET / {key}\r\nAuthorization: {key}\r\n\r\n".encode())
     for path in ("/admin/v1/keys", "/admin/v1/workers"):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.settings import SettingsError
+from app.telemetry.shown_answer import MAX_CONTENT_CHARACTERS
 from tests.support.answers import Answer, ToolCall
 from tests.support.collector import Collector, ReceivedSpan
 from tests.support.gateway import PEPPER, RunningGateway, StartGateway
@@ -114,6 +115,19 @@ async def test_content_is_cut_to_what_a_collector_takes(
     (answer,) = json.loads(span.attributes["gen_ai.output.messages"])
     assert len(answer["parts"][0]["content"]) == 32_768
     assert span.attributes["gateway.content_cut"] is True
+
+
+async def test_the_half_of_a_secret_at_which_an_answer_is_cut_is_left_out(
+    start_gateway: StartGateway, worker: ScriptedWorker, collector: Collector
+) -> None:
+    gateway = await started(start_gateway, worker, collector, trace_content=True)
+    words = "".join(f"word {number} " for number in range(5_000))
+    before = words[: MAX_CONTENT_CHARACTERS - len(PEPPER) + 1]
+    pieces = [before[at : at + 16] for at in range(0, len(before), 16)]
+    worker.answers(Answer([*pieces, PEPPER[:10], PEPPER[10:], " and more"]))
+    await gateway.chat()
+    (answer,) = json.loads((await collector.request()).attributes["gen_ai.output.messages"])
+    assert answer["parts"][0]["content"] == before
 
 
 async def test_content_and_redaction_of_what_is_kept_exclude_each_other(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.known_secrets import KNOWN
 from app.store.secrets import (
     digest_of,
     is_well_formed,
@@ -11,6 +12,7 @@ from app.store.secrets import (
     mint_secret,
     scrub,
     scrub_bytes,
+    scrub_to,
 )
 
 PEPPER = b"pepper"
@@ -73,3 +75,15 @@ def test_a_secret_in_the_wrong_field_is_not_written_down() -> None:
     assert scrub(f"model {secret}!") == "model sk-qw-***!"
     assert scrub("qwythos") == "qwythos"
     assert scrub_bytes(f"é {secret}!".encode()) == "é sk-qw-***!".encode()
+
+
+PADDED = "a-pepper-of-32-bytes-in-base64-=="
+
+
+@pytest.mark.parametrize("secret", [mint_secret(PEPPER).secret, PADDED, PADDED.rstrip("=")])
+def test_no_half_of_a_secret_is_left_where_a_text_is_cut(secret: str) -> None:
+    KNOWN.add(PADDED)
+    for before in range(30):
+        kept = scrub_to("x" * before + " " + secret + " " + "y" * 1_000, 20)
+        assert len(kept) == 20
+        assert secret[7:10] not in kept
