@@ -60,6 +60,9 @@ class AdminAPI:
 
 def on_gateways(urls: Sequence[str], step: Callable[[AdminAPI], Awaitable[T]]) -> list[T]:
     """Runs `step` with each replica in turn, up to the first that refuses."""
+    for url in urls:
+        if "@" in url:  # and is not repeated
+            raise BadUsage("--url: may hold no user or password; GATEWAY_ADMIN_TOKEN says who asks")
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -16,6 +16,8 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([\x20-\x7e]+)")
 def _collector(url: AnyHttpUrl | None) -> AnyHttpUrl | None:
     if url is not None and (url.username is not None or url.password is not None):
         raise ValueError("holds a credential; give it in GATEWAY_OTLP_HEADERS")
+    if url is not None and (url.query is not None or url.fragment is not None):
+        raise ValueError("may have no query; a key belongs in GATEWAY_OTLP_HEADERS")
     return url
 
 

@@ -31,9 +31,11 @@ class SyslogPlace:
         self._socket: socket.socket | None = None
         if url.scheme == "syslog" and url.path and not url.netloc:
             self._address: str | tuple[str, int] = url.path
+            self._shown = url.path
         elif url.hostname and url.path in ("", "/"):
             default = TCP_PORT if url.scheme == "syslog+tcp" else UDP_PORT
             self._address = (url.hostname, url.port or default)
+            self._shown = "{}:{}".format(*self._address)
         else:
             raise SettingsError("syslog is named by the path of a socket or by a host")
         self._stream = url.scheme == "syslog+tcp"
@@ -46,16 +48,16 @@ class SyslogPlace:
             self._socket.sendall(message)
         except OSError as error:
             self.close()
-            raise PlaceFailed(f"{self._address}: {error.strerror or error}") from error
+            raise PlaceFailed(f"{self._shown}: {error.strerror or error}") from error
 
     def reach(self) -> str:
         try:
             self._connected().close()
         except OSError as error:
-            raise PlaceFailed(f"{self._address}: {error.strerror or error}") from error
+            raise PlaceFailed(f"{self._shown}: {error.strerror or error}") from error
         if self._stream or isinstance(self._address, str):
-            return f"{self._address} takes connections"
-        return f"{self._address} has an address; over UDP nobody can know more"
+            return f"{self._shown} takes connections"
+        return f"{self._shown} has an address; over UDP nobody can know more"
 
     def close(self) -> None:
         if self._socket is not None:

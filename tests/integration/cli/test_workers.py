@@ -121,3 +121,10 @@ def test_a_file_is_checked_before_it_is_used(tmp_path: Path) -> None:
     assert second.split()[-1] == "eu,long"
     bad = check("- {url: 'http://w0:8000', engine: vlllm}")
     assert refused(bad).startswith("[0][engine]: ")
+
+
+async def test_a_password_in_the_url_of_a_gateway_is_refused_and_not_repeated() -> None:
+    result = await workers("list", "--url", "http://me:hunter22@127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "GATEWAY_ADMIN_TOKEN" in result.output
+    assert "hunter22" not in result.output

@@ -23,9 +23,12 @@ def test_there_are_none_by_default() -> None:
     assert not settings.trace_content
 
 
-def test_a_credential_in_the_address_is_refused() -> None:
+@pytest.mark.parametrize(
+    "endpoint", ["http://me:hunter22@collector:4318", "http://collector:4318/?key=hunter22"]
+)
+def test_a_credential_in_the_address_is_refused(endpoint: str) -> None:
     with pytest.raises(SettingsError, match="GATEWAY_OTLP_HEADERS") as refused:
-        load_settings(otlp_endpoint="http://me:hunter22@collector:4318")
+        load_settings(otlp_endpoint=endpoint)
     assert "hunter22" not in str(refused.value)
 
 

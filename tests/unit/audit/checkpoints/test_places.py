@@ -129,6 +129,11 @@ def test_a_syslog_that_is_away_says_why(tmp_path: Path) -> None:
         SyslogPlace(urlsplit(f"syslog://{tmp_path}/log")).publish(checkpoint(1))
 
 
+def test_a_syslog_is_told_of_by_host_and_port() -> None:
+    with closing(SyslogPlace(urlsplit("syslog://127.0.0.1"))) as place:
+        assert place.reach().startswith("127.0.0.1:514 has an address")
+
+
 def test_without_a_setting_it_is_a_file_in_the_audit_directory(tmp_path: Path) -> None:
     place_of(None, tmp_path).publish(checkpoint(1))
 
