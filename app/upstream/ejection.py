@@ -1,11 +1,12 @@
 """Workers that fail are left alone for a while, and longer each time. No I/O; the clock is given.
 
-Never more than half of the pool, and never the last one that takes requests: a pool in which all
-fail is better asked than not. After its time a worker gets one request or one probe; that decides.
+Never more than half of the pool, nor of those that can stand in for a worker, and never the last of
+them that takes requests: long prompts have few workers, and where all fail they are better asked
+than not. After its time a worker gets one request or one probe; that decides.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from weakref import WeakKeyDictionary
@@ -67,13 +68,17 @@ class Ejections:
         self._eject(endpoint, self._record(endpoint), fault)
 
     def relent(self) -> bool:
-        """Where no worker is left that takes requests, those that are ejected are tried at once.
-        Whether there is one."""
+        """Those that are ejected, and for which no other can stand in, are tried at once. Whether
+        there is one."""
         now = self._clock()
         endpoints = list(self._endpoints())
-        if any(each.ejected_until is None and each.takes_requests(now) for each in endpoints):
-            return False
-        early = [each for each in endpoints if each.ready and (each.ejected_until or now) > now]
+        early = [
+            each
+            for each in endpoints
+            if each.ready
+            and (each.ejected_until or now) > now
+            and not any(_serves(other, now) for other in endpoints if other.can_replace(each))
+        ]
         for endpoint in early:
             endpoint.ejected_until = now
         return bool(early)
@@ -126,14 +131,20 @@ class Ejections:
     def _may_go(self, endpoint: Endpoint, now: float) -> bool:
         """Its own place is not counted twice where it is ejected again."""
         others = [each for each in self._endpoints() if each is not endpoint]
-        ejected = sum(each.ejected_until is not None for each in others)
-        half = (len(others) + 1) // 2
-        return ejected < half and any(
-            each.ejected_until is None and each.takes_requests(now) for each in others
-        )
+        alike = [each for each in others if each.can_replace(endpoint)]
+        return _spares(others) and _spares(alike) and any(_serves(each, now) for each in alike)
 
     def _record(self, endpoint: Endpoint) -> _Record:
         record = self._records.get(endpoint)
         if record is None:
             record = self._records[endpoint] = _Record(since=self._clock())
         return record
+
+
+def _spares(others: Sequence[Endpoint]) -> bool:
+    """Whether one more than these may be ejected: not more than half of them all."""
+    return sum(each.ejected_until is not None for each in others) < (len(others) + 1) // 2
+
+
+def _serves(endpoint: Endpoint, now: float) -> bool:
+    return endpoint.ejected_until is None and endpoint.takes_requests(now)

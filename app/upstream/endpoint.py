@@ -76,6 +76,10 @@ class Endpoint:
         until = self.ejected_until
         return until is None or (now >= until and not self.on_trial)
 
+    def can_replace(self, other: "Endpoint") -> bool:
+        """Whether it can do all that the other can: as long prompts, for the same keys."""
+        return self.context_tokens >= other.context_tokens and self.tags >= other.tags
+
     def headers(self) -> dict[str, str]:
         """Built from scratch: no header of a caller ever reaches a worker."""
         headers = {"content-type": "application/json", "accept-encoding": "identity"}

@@ -160,3 +160,40 @@ def test_those_that_are_ejected_are_tried_early_where_no_other_is_left() -> None
     assert bench.ejections.relent() is True
     assert bench.takes() == [True, False]
     assert bench.ejections.relent() is False
+
+
+def mixed_bench() -> tuple[Bench, list[Endpoint], list[Endpoint]]:
+    bench = Bench(6)
+    for endpoint in bench.endpoints:
+        endpoint.learned("qwythos", 32_768)
+    for endpoint in bench.endpoints[4:]:
+        endpoint.learned("qwythos", 1_010_000)
+    return bench, bench.endpoints[:4], bench.endpoints[4:]
+
+
+def test_never_more_than_half_of_those_that_take_the_longest_prompts() -> None:
+    bench, short, long = mixed_bench()
+    for endpoint in [*long, *short]:
+        bench.fails(endpoint, 50)
+    assert [endpoint.takes_requests(bench.now) for endpoint in long] == [False, True]
+    # Long workers can stand in for short ones: of those half of the pool may go.
+    assert bench.takes().count(False) == 3
+
+
+def test_never_more_than_half_of_those_that_a_tag_asks_for() -> None:
+    bench = Bench(6)
+    tagged = bench.endpoints[:2]
+    for endpoint in tagged:
+        endpoint.tags = frozenset({"eu"})
+    for endpoint in tagged:
+        bench.fails(endpoint, 50)
+    assert bench.takes() == [False, True, True, True, True, True]
+
+
+def test_where_no_other_can_stand_in_for_it_one_is_tried_early() -> None:
+    bench, _, (bad, other) = mixed_bench()
+    bench.fails(bad)
+    assert bench.ejections.relent() is False
+    other.ready = False
+    assert bench.ejections.relent() is True
+    assert bad.takes_requests(bench.now)
