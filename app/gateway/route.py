@@ -1,4 +1,4 @@
-"""A turn on a worker, and its answer opened: retried on another one only before the first byte."""
+"""A turn on a worker, and its answer opened: retried on another one until the model has spoken."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ from app.errors import GatewayError, UpstreamFailed
 from app.gateway.fit import cold_limit
 from app.gateway.meter import Meter
 from app.gateway.types import PreparedRequest, Principal
+from app.protocol.opening import Opening
 from app.protocol.prefix import Prefix
 from app.settings import Settings
 from app.store.policy import Priority
@@ -124,7 +125,8 @@ def _reader(meter: Meter) -> Endpoint | None:
 async def _open(
     prepared: PreparedRequest, endpoint: Endpoint, workers: Workers, meter: Meter
 ) -> tuple[WorkerStream, bytes]:
-    """The answer and its first bytes: only they prove that the worker has begun."""
+    """The answer and its first bytes, up to something that the model says. A worker that sent only
+    a role, or how far it has read, has given nothing that another could not give."""
     stream = await workers.open(
         endpoint,
         prepared.fields,
@@ -133,21 +135,28 @@ async def _open(
         request_id=meter.caller.request_id,
         trace_headers=meter.trace.worker_headers(),
     )
+    opening = Opening()
+    first: list[bytes] = []
     try:
-        first = await stream.read()
+        while data := await stream.read():
+            first.append(data)
+            if opening.feed(data):
+                return stream, b"".join(first)
     except TimedOut:
         stream.close()
         raise
     except UpstreamFailed as error:
         stream.close()
-        raise ConnectFailed("the connection broke before the answer's first byte") from error
+        raise ConnectFailed("the connection broke before the answer's first token") from error
     except BaseException:  # cancellation too: whoever opened it closes it
         stream.close()
         raise
-    if not first:
-        stream.close()
-        raise ConnectFailed("the answer ended before its first byte")
-    return stream, first
+    if opening.close():
+        return stream, b"".join(first)
+    if first:
+        stream.broke()
+    stream.close()
+    raise ConnectFailed("the answer ended before its first token")
 
 
 def _note_failure(error: GatewayError, endpoint: Endpoint, workers: Workers, meter: Meter) -> None:

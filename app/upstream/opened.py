@@ -9,7 +9,7 @@ from app.upstream.worker_stream import WorkerStream
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`first` is what came first: until then the request could have gone elsewhere."""
+    """`first` is all up to its first word: until then the request could have gone elsewhere."""
 
     turn: Turn
     stream: WorkerStream
