@@ -29,6 +29,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
+from hypothesis import settings
 from redis import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -52,6 +53,10 @@ with warnings.catch_warnings():  # about XDG_RUNTIME_DIR, which containers lack
 TEST_URL_VARIABLE = "GATEWAY_TEST_DATABASE_URL"
 TEST_REDIS_VARIABLE = "GATEWAY_TEST_REDIS_URL"
 KEPT_VARIABLES = {TEST_URL_VARIABLE, TEST_REDIS_VARIABLE}
+
+# Of Hypothesis' own: the same examples in each run, and none on the clock, where a machine that
+# stalls for 200 ms would fail a law. `--hypothesis-profile=default` looks for new examples.
+settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +100,7 @@ def template_database(postgres_url: str) -> Iterator[str]:
     asyncio.run(execute(postgres_url, f"CREATE DATABASE {name}"))
     asyncio.run(_migrate(database_named(postgres_url, name)))
     yield name
-    asyncio.run(execute(postgres_url, f"DROP DATABASE {name}"))
+    asyncio.run(execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="module")

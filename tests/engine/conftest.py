@@ -26,11 +26,14 @@ GATEWAY = Path(sys.executable).with_name("gateway")
 LONG_POOL = "vllm/long.yaml"
 GPU_FLAGS = {"gpu-memory-utilization", "kv-offloading-size"}
 
-ENGINE_READY_SECONDS = 300  # 28 to 45 on two cores
-WARM_UP_SECONDS = 120
-GATEWAY_READY_SECONDS = 60
-KEY_SECONDS = 10  # from ready to the key on the terminal
-COMMAND_SECONDS = 60
+# All of these are only spent on failure.
+ENGINE_READY_SECONDS = 600  # 28 to 45 on two cores
+WARM_UP_SECONDS = 300
+GATEWAY_READY_SECONDS = 180
+KEY_SECONDS = 60  # from ready to the key on the terminal
+COMMAND_SECONDS = 180
+RECORD_SECONDS = 60  # until the shipper has brought a record to the database
+TELL_SECONDS = 60  # what vLLM's server answers by itself; it shares the cores with a prefill
 ANSWER_SECONDS = 300  # 120,000 tokens of prompt took 117 on a processor without AVX-512
 
 # A processor with AVX-512 BF16 reads 100,000 tokens in 9 s, less than the gateway by default
@@ -56,18 +59,20 @@ class Engine:
         return self._total("vllm:prompt_tokens_total")
 
     def count_tokens(self, text: str) -> int:
-        answer = httpx.post(f"{self.url}/tokenize", json={"prompt": text})
-        return int(answer.raise_for_status().json()["count"])
+        return int(self._post("/tokenize", {"prompt": text})["count"])
 
     def render(self, messages: list[dict[str, Any]], tools: list[Any]) -> tuple[int, str]:
         """How many tokens the chat template makes of a conversation, and its text."""
-        asked = {"messages": messages, "tools": tools}
-        tokens = httpx.post(f"{self.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
-        text = httpx.post(f"{self.url}/detokenize", json={"tokens": tokens}).raise_for_status()
-        return len(tokens), str(text.json()["prompt"])
+        tokens = self._post("/tokenize", {"messages": messages, "tools": tools})["tokens"]
+        return len(tokens), str(self._post("/detokenize", {"tokens": tokens})["prompt"])
+
+    def _post(self, path: str, asked: dict[str, Any]) -> Any:
+        answer = httpx.post(f"{self.url}{path}", json=asked, timeout=TELL_SECONDS)
+        return answer.raise_for_status().json()
 
     def _total(self, metric: str) -> float:
-        lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
+        page = httpx.get(f"{self.url}/metrics", timeout=TELL_SECONDS).raise_for_status()
+        lines = page.text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(metric + "{"))
 
 
@@ -108,9 +113,14 @@ class RunningGateway:
         return record
 
     def record(self, request_id: str) -> dict[str, Any]:
-        """The audit record of a request that has ended."""
-        records = self._command("audit", "search", "--json")
-        (record,) = (r for r in records if r["request_id"] == request_id)
+        """The audit record of a request that has ended, as soon as there is one."""
+
+        def find() -> dict[str, Any] | None:
+            records = self._command("audit", "search", "--json")
+            return next((r for r in records if r["request_id"] == request_id), None)
+
+        record = wait_until(find, RECORD_SECONDS, f"an audit record of {request_id}")
+        assert record is not None
         return record
 
     def _command(self, *arguments: str) -> list[dict[str, Any]]:

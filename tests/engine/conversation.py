@@ -1,6 +1,7 @@
 """What the tiny model was trained on, and what is asked of an answer whatever it says.
 
-Answers are certain also when sampled as the model card says, which is the gateway's default.
+Answers are certain also when sampled as the model card says, which is the gateway's default. Far
+from what it was trained on they are not: of a hundred there, one or two say nothing.
 """
 
 from openai.types import CompletionUsage
@@ -29,6 +30,9 @@ WEATHER_TOOL: ChatCompletionFunctionToolParam = {
         },
     },
 }
+
+# As `extra_body` of a request: always the same answer, and no luck.
+LIKELIEST: dict[str, object] = {"top_k": 1}
 
 # Of every thought that the model has: each begins with the one and ends with the other.
 THOUGHT_MARKS = ("The user ", "Now I ", "think>", '"reasoning"', "reasoning_content")

@@ -12,7 +12,7 @@ from tests.deploy.chart_release import release_of
 from tests.engine.conftest import ENGINE_SCRIPT
 
 PARSER = Path(__file__).with_name("vllm_serve_arguments.py")
-PARSE_SECONDS = 120  # it imports PyTorch; 25 s on two cores with a cold disk
+PARSE_SECONDS = 300  # it imports PyTorch; 25 s on two cores with a cold disk
 
 
 @pytest.fixture(scope="module")

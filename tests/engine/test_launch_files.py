@@ -13,7 +13,7 @@ from tests.deploy.launch_files import DEPLOY, documents, launch_file
 from tests.engine.conftest import ENGINE_SCRIPT
 
 PARSER = Path(__file__).with_name("vllm_serve_arguments.py")
-PARSE_SECONDS = 120  # it imports PyTorch; 25 s on two cores with a cold disk
+PARSE_SECONDS = 300  # it imports PyTorch; 25 s on two cores with a cold disk
 TRANSFORMERS = "transformers.cli.transformers"
 
 POOLS = ("short", "long")

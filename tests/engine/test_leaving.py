@@ -15,9 +15,9 @@ from tests.engine.prompts import long_prompt
 
 # vLLM aborts between two steps, and a step of 4,096 tokens deep in a long prompt takes some
 # seconds on a slow processor.
-ABORT_SECONDS = 30
-START_SECONDS = 30  # until vLLM has read the tokens of a long prompt and begins
-AUDIT_SECONDS = 20  # each look starts a command
+ABORT_SECONDS = 120
+START_SECONDS = 120  # until vLLM has read the tokens of a long prompt and begins
+AUDIT_SECONDS = 120  # each look starts a command
 PREFILL_TOKENS = 100_000  # 9 s on a fast processor
 
 

@@ -9,8 +9,14 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.deploy.launch_files import launch_file
-from tests.engine.conftest import LONG_POOL, Engine, RunningGateway, start_gateway
-from tests.engine.conversation import CAPITAL, MODEL, user
+from tests.engine.conftest import (
+    LONG_POOL,
+    TELL_SECONDS,
+    Engine,
+    RunningGateway,
+    start_gateway,
+)
+from tests.engine.conversation import CAPITAL, LIKELIEST, MODEL, user
 from tests.engine.prompts import long_prompt
 
 PROMPT_TOKENS = 60_000
@@ -57,18 +63,22 @@ def test_a_worker_started_with_the_launch_file_of_a_long_pool_is_what_it_says(
     second_engine: Engine,
 ) -> None:
     flags = launch_file(LONG_POOL)
-    (card,) = httpx.get(f"{second_engine.url}/v1/models").raise_for_status().json()["data"]
+    models = httpx.get(f"{second_engine.url}/v1/models", timeout=TELL_SECONDS)
+    (card,) = models.raise_for_status().json()["data"]
     assert (card["id"], card["max_model_len"]) == (
         flags["served-model-name"],
         flags["max-model-len"],
     )
-    assert httpx.get(f"{second_engine.url}/docs").status_code == httpx.codes.NOT_FOUND
+    docs = httpx.get(f"{second_engine.url}/docs", timeout=TELL_SECONDS)
+    assert docs.status_code == httpx.codes.NOT_FOUND
 
 
 def ask(client: OpenAI, messages: list[ChatCompletionMessageParam]) -> tuple[str, int]:
     """The answer, and how many tokens of the prompt its worker had in its cache."""
     with client:
-        answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=400)
+        answer = client.chat.completions.create(
+            model=MODEL, messages=messages, max_tokens=400, extra_body=LIKELIEST
+        )
     assert answer.usage is not None
     details = answer.usage.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.engine.conftest import GATEWAY, Engine, RunningGateway
 
-SMOKE_SECONDS = 600
+SMOKE_SECONDS = 1200
 # Sampling may have bad luck; and in a long text the tiny model finds nothing, and often has nothing
 # to say of it.
 MAY_WARN = {"question", "summary", "16k", "32k"}

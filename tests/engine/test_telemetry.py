@@ -4,15 +4,15 @@ import httpx
 from openai import OpenAI
 
 from app.upstream.telemetry import Telemetry, parse_metrics
-from tests.engine.conftest import Engine, RunningGateway
+from tests.engine.conftest import TELL_SECONDS, Engine, RunningGateway
 from tests.engine.conversation import CAPITAL, MODEL, user
 from tests.engine.processes import wait_until
 
-REPORT_SECONDS = 30  # two probes, on a busy machine
+REPORT_SECONDS = 120  # two probes, on a busy machine
 
 
 def said_by(engine: Engine) -> Telemetry:
-    page = httpx.get(f"{engine.url}/metrics").raise_for_status().content
+    page = httpx.get(f"{engine.url}/metrics", timeout=TELL_SECONDS).raise_for_status().content
     return parse_metrics(page)
 
 
@@ -31,7 +31,7 @@ def test_it_says_all_that_is_asked_of_it(engine: Engine, client: OpenAI) -> None
 
 def test_the_gateway_tells_what_it_says(gateway: RunningGateway) -> None:
     def told() -> bool:
-        text = httpx.get(f"{gateway.url}/metrics").raise_for_status().text
+        text = httpx.get(f"{gateway.url}/metrics", timeout=TELL_SECONDS).raise_for_status().text
         return "\ngateway_worker_reported_running{" in text
 
     wait_until(told, REPORT_SECONDS, "the worker's report in the gateway's metrics")

@@ -9,6 +9,7 @@ from tests.engine.conftest import Engine, RunningGateway
 from tests.engine.conversation import (
     CAPITAL,
     CAPITAL_ANSWER,
+    LIKELIEST,
     MODEL,
     WEATHER,
     WEATHER_ANSWER,
@@ -33,7 +34,7 @@ def ask(client: OpenAI, **parameters: object) -> ChatCompletion:
 
 def test_a_thinking_quota_is_kept_and_the_answer_comes(gateway: RunningGateway) -> None:
     with gateway.client("--max-thinking-tokens", str(FEW_TOKENS)) as client:
-        answer = ask(client)
+        answer = ask(client, extra_body=LIKELIEST)
 
     assert_no_thought(answer)
     assert 0 < reasoning_tokens(answer.usage) <= FEW_TOKENS + 1
@@ -43,7 +44,10 @@ def test_a_thinking_quota_is_kept_and_the_answer_comes(gateway: RunningGateway) 
 def test_an_answer_that_its_thought_used_up_is_gone_on_with(gateway: RunningGateway) -> None:
     with gateway.client("--salvage-tokens", "64") as client:
         raw = client.chat.completions.with_raw_response.create(
-            model=MODEL, messages=[user(CAPITAL)], max_completion_tokens=FEW_TOKENS
+            model=MODEL,
+            messages=[user(CAPITAL)],
+            max_completion_tokens=FEW_TOKENS,
+            extra_body=LIKELIEST,
         )
     answer = raw.parse()
 

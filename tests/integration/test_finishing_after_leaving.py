@@ -1,17 +1,19 @@
 """A prefill that has cost much goes on without its client, where the key has it so."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.support.answers import Answer
-from tests.support.coming_again import ask, only_run, running
+from tests.support.coming_again import ask, joined, only_run, running, start
 from tests.support.conditions import eventually
 from tests.support.gateway import CHAT, RunningGateway, StartGateway, chat_body
 from tests.support.raw_client import request_bytes
 from tests.support.scripted_worker import ReceivedRequest, ScriptedWorker
 
 CLOSE_SECONDS = 1.0
+SECONDS = 20.0  # for what has to come; only spent on failure
 LONG_GRACE = 60
 ALL_IS_DEAR = {"leave_min_prefill_seconds": 0}
 
@@ -23,7 +25,7 @@ async def left(gateway: RunningGateway, worker: ScriptedWorker, key: str) -> Rec
         request = await worker.received()
         run = only_run(gateway)
         client.reset()
-        await eventually(lambda: run.client_gone, 5.0, "the client was seen to leave")
+        await eventually(lambda: run.client_gone, SECONDS, "the client was seen to leave")
     return request
 
 
@@ -33,9 +35,13 @@ async def test_a_dear_prefill_goes_on_and_the_same_request_gets_its_answer(
     """Without a header that says that it comes again: the client of the first one is gone."""
     gateway = await start_gateway(worker, **ALL_IS_DEAR)
     key = await gateway.issue_key(finish_after_leaving_seconds=LONG_GRACE)
-    worker.answers(Answer(["Hello", " again."], prefill_seconds=0.5))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " again."], until=is_read))
     request = await left(gateway, worker, key)
-    again = await ask(gateway, key=key)
+    coming_again = start(ask(gateway, key=key))
+    await joined(gateway)
+    is_read.set()
+    again = await coming_again
     assert again.message["content"] == "Hello again."
     assert worker.only is request
     assert request.completed
@@ -52,8 +58,10 @@ async def test_what_is_finished_is_kept_for_the_rest_of_the_grace(
 ) -> None:
     gateway = await start_gateway(worker, **ALL_IS_DEAR)
     key = await gateway.issue_key(finish_after_leaving_seconds=LONG_GRACE)
-    worker.answers(Answer(["Hello", " again."], prefill_seconds=0.1))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " again."], until=is_read))
     request = await left(gateway, worker, key)
+    is_read.set()
     await gateway.audited(request.header("x-request-id") or "")
     again = await ask(gateway, key=key, stream=True)
     assert again.stream.text() == "Hello again."
@@ -82,9 +90,11 @@ async def test_what_is_not_had_in_time_is_forgotten(
 ) -> None:
     gateway = await start_gateway(worker, **ALL_IS_DEAR)
     key = await gateway.issue_key(finish_after_leaving_seconds=1)
-    worker.answers(Answer(prefill_seconds=0.1))
+    is_read = asyncio.Event()
+    worker.answers(Answer(until=is_read))
     await left(gateway, worker, key)
-    await eventually(lambda: len(running(gateway)) == 0, 5.0, "it was forgotten")
+    is_read.set()
+    await eventually(lambda: len(running(gateway)) == 0, SECONDS, "it was forgotten")
     assert running(gateway).held_bytes == 0
     assert "x-gateway-attached-to" not in (await ask(gateway, key=key)).headers
 
@@ -121,10 +131,10 @@ async def test_whoever_waits_for_a_worker_has_cost_nothing(
         await worker.received()
         await waiting.send(request_bytes(CHAT, key, chat_body()))
         dispatcher = gateway.app.state.gateway.workers.dispatcher
-        await eventually(lambda: dispatcher.waiting == 1, 5.0, "the second one waits")
+        await eventually(lambda: dispatcher.waiting == 1, SECONDS, "the second one waits")
         waiting.reset()
-        await eventually(lambda: dispatcher.waiting == 0, 5.0, "it waits no longer")
-        await eventually(lambda: len(running(gateway)) == 1, 5.0, "it was given up")
+        await eventually(lambda: dispatcher.waiting == 0, SECONDS, "it waits no longer")
+        await eventually(lambda: len(running(gateway)) == 1, SECONDS, "it was given up")
 
 
 async def test_nothing_goes_on_where_nobody_can_come_back(
@@ -148,7 +158,7 @@ async def test_an_answer_too_long_to_be_kept_is_given_up(
     key = await gateway.issue_key(finish_after_leaving_seconds=LONG_GRACE)
     worker.answers(Answer(["word "] * 10_000, pace_seconds=0.005))
     request = await left(gateway, worker, key)
-    await worker.closed(request, within=5.0)
+    await worker.closed(request, within=SECONDS)
     assert request.events_sent > 20
 
 

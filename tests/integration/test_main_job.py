@@ -1,5 +1,6 @@
 """What `make run` promises: a first answer from a real small model, with nothing but this."""
 
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,10 @@ import httpx
 import pytest
 from openai import OpenAI
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0  # only spent on failure
+ANSWER_SECONDS = 300.0  # for the model on a loaded machine; likewise
+# One answer in some hundreds of so small a model finds no end, and is cut off.
+ENDS = {"stop", "length"}
 QUESTION = "Explain what an API gateway does in one sentence."
 
 
@@ -25,7 +29,9 @@ class DevGateway:
         (self.url,) = re.findall(r"Qwythos Gateway on (\S+)", banner)
 
     def sdk(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, timeout=60, max_retries=0)
+        return OpenAI(
+            base_url=f"{self.url}/v1", api_key=self.key, timeout=ANSWER_SECONDS, max_retries=0
+        )
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +67,12 @@ def test_the_curl_line_of_the_banner_works_as_it_is_pasted(dev: DevGateway) -> N
         ["bash", "-c", line.replace("curl ", "curl --silent --fail ", 1)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ANSWER_SECONDS,
         check=True,
     )
-    assert '"finish_reason":"stop"' in answer.stdout
+    (choice,) = json.loads(answer.stdout)["choices"]
+    assert choice["finish_reason"] in ENDS
+    assert choice["message"]["content"]
 
 
 def test_the_sdk_chats_and_the_thought_is_counted_and_hidden(dev: DevGateway) -> None:
@@ -72,7 +80,7 @@ def test_the_sdk_chats_and_the_thought_is_counted_and_hidden(dev: DevGateway) ->
         model="qwythos", messages=[{"role": "user", "content": QUESTION}]
     )
     (choice,) = answer.choices
-    assert choice.finish_reason == "stop"
+    assert choice.finish_reason in ENDS
     assert choice.message.content is not None
     assert len(choice.message.content.split()) >= 5
     assert "think>" not in answer.model_dump_json()
@@ -93,7 +101,7 @@ def test_the_sdk_streams(dev: DevGateway) -> None:
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text.strip()
     assert "think>" not in text
-    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ENDS
     assert chunks[-1].usage is not None
 
 

@@ -1,5 +1,7 @@
 """An answer that is not streamed comes while its client waits for it, or a clear end does."""
 
+import asyncio
+
 import pytest
 from openai import InternalServerError
 
@@ -80,13 +82,16 @@ async def test_what_cannot_be_read_in_time_is_refused_at_once(
 async def test_who_reads_along_may_time_out_and_come_back(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    worker.answers(Answer(["Hello", " again."], prefill_seconds=1.0))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " again."], until=is_read))
     first = start(ask(gateway))
     await worker.received()
     timed_out = await ask(gateway, headers=RETRY | {"x-stainless-read-timeout": "0.2"})
     assert_timed_out(timed_out, retry=True)
-    again = await ask(gateway, headers={"x-stainless-retry-count": "2"})
-    assert again.message == (await first).message
+    again = start(ask(gateway, headers={"x-stainless-retry-count": "2"}))
+    await joined(gateway)
+    is_read.set()
+    assert (await again).message == (await first).message
     assert len(worker.requests) == 1
     row = await gateway.audited(timed_out.request_id)
     assert (row.outcome, row.status) == ("cancelled", 504)
@@ -98,7 +103,8 @@ async def test_a_dear_prefill_goes_on_and_the_sdks_next_try_gets_its_answer(
     """On the same connection: the answer to the first try has left, and its work goes on."""
     gateway = await start_gateway(worker, **ALL_IS_DEAR)
     key = await gateway.issue_key(finish_after_leaving_seconds=60)
-    worker.answers(Answer(["Hello", " again."], prefill_seconds=1.0))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " again."], until=is_read))
     async with gateway.raw() as client:
         timeout = "x-stainless-read-timeout: 0.3"
         await client.send(request_bytes(CHAT, key, chat_body(), timeout))
@@ -107,6 +113,8 @@ async def test_a_dear_prefill_goes_on_and_the_sdks_next_try_gets_its_answer(
         assert "sent again" in (await client.body(head))["error"]["message"]
         retry = "x-stainless-retry-count: 1"
         await client.send(request_bytes(CHAT, key, chat_body(), retry))
+        await joined(gateway)
+        is_read.set()
         again = await client.head()
         assert again.headers["x-gateway-attached-to"] == head.headers["x-request-id"]
         message = (await client.body(again))["choices"][0]["message"]
@@ -119,12 +127,14 @@ async def test_a_dear_prefill_goes_on_and_the_sdks_next_try_gets_its_answer(
 async def test_it_goes_on_for_who_reads_along(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    worker.answers(Answer(["Hello", " again."], prefill_seconds=1.0))
-    first = start(ask(gateway, headers={"x-stainless-read-timeout": "0.6"}))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " again."], until=is_read))
+    first = start(ask(gateway, headers={"x-stainless-read-timeout": "2.0"}))
     await worker.received()
     again = start(ask(gateway, headers=RETRY))
     await joined(gateway)
     assert_timed_out(await first, retry=True)
+    is_read.set()
     assert (await again).message["content"] == "Hello again."
 
 
@@ -135,7 +145,8 @@ async def test_the_python_sdk_is_answered_before_it_gives_up(
     worker.answers(Answer(prefill_seconds=60))
     async with gateway.sdk(max_retries=2) as client:
         with pytest.raises(InternalServerError) as caught:
-            await client.with_options(timeout=1.0).chat.completions.create(
+            # A tenth before that it is answered: so much may the machine stand still.
+            await client.with_options(timeout=8.0).chat.completions.create(
                 model="qwythos",
                 messages=[{"role": "user", "content": "Hello!"}],
             )

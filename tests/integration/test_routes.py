@@ -71,7 +71,7 @@ async def test_alive_and_ready_are_two_things(
     async def unready() -> bool | None:
         return True if (await gateway.request("GET", "/readyz")).status == 503 else None
 
-    await eventually_found(unready, 5.0, "not ready without a worker")
+    await eventually_found(unready, 20.0, "not ready without a worker")
     response = await gateway.request("GET", "/readyz")
     assert response.json["checks"]["workers"] is False
     assert (await gateway.request("GET", "/healthz")).status == 200
@@ -88,7 +88,7 @@ async def test_a_gateway_starts_before_its_workers(
     async def ready() -> bool | None:
         return True if (await gateway.request("GET", "/readyz")).status == 200 else None
 
-    await eventually_found(ready, 5.0, "ready once a worker is there")
+    await eventually_found(ready, 20.0, "ready once a worker is there")
     assert (await gateway.chat()).status == 200
 
 
@@ -140,7 +140,7 @@ async def test_metrics_show_why_a_replica_takes_no_traffic(
     async def told() -> bool | None:
         return True if (await shown())["workers"] == "0.0" else None
 
-    await eventually_found(told, 5.0, "the workers' check fails")
+    await eventually_found(told, 20.0, "the workers' check fails")
     gateway.drain.begin()
     assert await shown() == dict.fromkeys(checks, "1.0") | {"workers": "0.0", "accepting": "0.0"}
 
@@ -152,7 +152,7 @@ async def test_metrics_show_the_room_on_the_disk_of_the_spool(gateway: RunningGa
         assert found
         return float(found[1]) or None
 
-    assert await eventually_found(room, 5.0, "the disk was looked at") > 0
+    assert await eventually_found(room, 20.0, "the disk was looked at") > 0
 
 
 async def test_a_running_stream_ends_with_an_error_when_the_drain_is_over(

@@ -47,15 +47,26 @@ async def test_the_status_leaves_when_the_client_has_waited_long_enough(
         assert await client.chunk() == b": keep-alive\n\n"
 
 
+def was_silent_for_long(pieces: list[bytes]) -> bool:
+    """Two comments came, and an empty delta behind the one with the role."""
+    stream = read_stream(b"".join(pieces), whole=False)
+    return stream.comments >= 2 and EMPTY in stream.deltas
+
+
 async def test_a_silent_stream_is_kept_alive_by_comments_and_empty_deltas(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, **PULSE)
-    worker.answers(Answer(["Hello", " there."], prefill_seconds=0.9))
+    is_read = asyncio.Event()
+    worker.answers(Answer(["Hello", " there."], until=is_read))
     async with gateway.raw() as client:
         await client.post(CHAT, gateway.key, STREAM)
         await client.head()
-        pieces = await client.chunks()
+        pieces = []
+        while not was_silent_for_long(pieces):
+            pieces.append(await client.chunk())
+        is_read.set()
+        pieces += await client.chunks()
     # Each write is whole: a proxy or a parser may look at them one by one.
     for piece in pieces:
         read_stream(piece, whole=False)
@@ -180,7 +191,7 @@ async def test_a_long_prompt_is_waited_for_longer(
     gateway = await start_gateway(
         worker, first_byte_seconds=0.1, prefill_floor_tokens_per_second=2_000
     )
-    worker.answers(Answer(prefill_seconds=0.5))
+    worker.answers(Answer(breaks=Break(End.HANG, 0)), Answer(prefill_seconds=0.5))
     long = [{"role": "user", "content": "word " * 4_000}]
     assert (await gateway.chat(messages=HELLO)).status == 504
     assert (await gateway.chat(messages=long, max_tokens=100)).status == 200
@@ -190,8 +201,14 @@ async def test_a_failure_after_the_status_has_left_is_an_event(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker, **PULSE)
-    worker.answers(Answer(prefill_seconds=0.4, breaks=Break(End.RESET)))
-    stream = await gateway.stream()
+    has_begun = asyncio.Event()
+    worker.answers(Answer(until=has_begun, breaks=Break(End.RESET)))
+    async with gateway.raw() as client:
+        await client.post(CHAT, gateway.key, STREAM)
+        assert (await client.head()).status == 200
+        first = await client.chunk()
+        has_begun.set()
+        stream = read_stream(first + b"".join(await client.chunks()))
     assert stream.comments >= 1
     assert stream.error is not None
     assert stream.error["code"] == "upstream_error"

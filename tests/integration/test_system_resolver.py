@@ -13,7 +13,7 @@ import pytest
 RESOLV_CONF = """\
 nameserver 127.0.0.1
 search ns.svc.cluster.local svc.cluster.local cluster.local
-options ndots:5 timeout:1 attempts:1
+options ndots:5 timeout:10 attempts:1
 """
 NAME = "vllm.ns.svc.cluster.local"
 
@@ -72,7 +72,7 @@ def answers(tmp_path: Path, *steps: dict[str, Any]) -> tuple[list[Any], int]:
     )
     arguments = ["sh", "-c", script, "sh", str(tmp_path), sys.executable, INSIDE]
     done = subprocess.run(
-        isolated(arguments), input=json.dumps(steps), capture_output=True, text=True, timeout=60
+        isolated(arguments), input=json.dumps(steps), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     *found, over_tcp = map(json.loads, done.stdout.splitlines())

@@ -21,7 +21,7 @@ from tests.support.conditions import eventually, eventually_found
 from tests.support.gateway import Response, RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
-WITHIN_SECONDS = 5.0
+WITHIN_SECONDS = 20.0  # only spent on failure
 FAULTY: dict[str, Answer | Refusal] = {
     "a reset before the status": Answer(breaks=Break(End.RESET, None)),
     "a reset within": Answer(breaks=Break(End.RESET, 3), pace_seconds=0.01),
@@ -182,7 +182,7 @@ async def test_a_worker_that_says_it_is_at_work_and_does_nothing_is_hung(
 ) -> None:
     """No answer of it has begun: its KV cache alone shows that it reads no prompt either."""
     gateway = await start_gateway(
-        worker, second_worker, inter_token_seconds=0.5, probe_seconds=0.1, first_byte_seconds=60.0
+        worker, second_worker, inter_token_seconds=1.5, probe_seconds=0.1, first_byte_seconds=60.0
     )
     bad = endpoint_of(gateway, worker)
     endpoint_of(gateway, second_worker).draining = True
@@ -194,9 +194,9 @@ async def test_a_worker_that_says_it_is_at_work_and_does_nothing_is_hung(
 
     def has_read_for_long() -> bool:
         worker.kv_usage = 0.25 + worker.paths.count("/metrics") / 1_000
-        return worker.paths.count("/metrics") > rounds + 12
+        return worker.paths.count("/metrics") > rounds + 20
 
-    await eventually(has_read_for_long, WITHIN_SECONDS, "twelve rounds of probes")
+    await eventually(has_read_for_long, WITHIN_SECONDS, "twenty rounds of probes")
     assert not bad.ejected_until
     endpoint_of(gateway, second_worker).draining = False
     assert (await asking).status == 200
@@ -287,7 +287,7 @@ async def test_a_restart_between_two_probes_is_noticed() -> None:
 
 
 async def test_a_worker_that_does_not_answer_in_time_but_goes_on_is_there() -> None:
-    async with ScriptedWorker() as worker, Probed(worker, probe_timeout_seconds=0.3) as probed:
+    async with ScriptedWorker() as worker, Probed(worker, probe_timeout_seconds=1.0) as probed:
         worker.deaf = True
         probing = asyncio.ensure_future(probed.prober.probe_all())
         await eventually(lambda: worker.paths[-1:] == ["/health"], WITHIN_SECONDS, "a probe")

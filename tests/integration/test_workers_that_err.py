@@ -51,7 +51,7 @@ async def test_a_worker_that_was_lost_is_looked_for_at_once(
     async def answered() -> bool | None:
         return True if (await gateway.chat()).status == 200 else None
 
-    await eventually_found(answered, 10, "the worker to be asked again")
+    await eventually_found(answered, 20, "the worker to be asked again")
 
 
 async def test_a_kept_connection_that_the_worker_closed_is_no_failure(

@@ -153,8 +153,11 @@ class Run:
 
     def shipped(self) -> list[bytes]:
         """What the shipper of this writer would read."""
-        records, heads = read(self.disk, self.writer)
-        assert heads[-1] == self.writer.chain
+        chain = None
+        while chain != self.writer.chain:  # its thread may have written on meanwhile
+            chain = self.writer.chain
+            records, heads = read(self.disk, self.writer)
+        assert heads[-1] == chain
         assert set(self.heads) <= set(heads)
         return records
 

@@ -62,7 +62,8 @@ class Answer:
     finish: str | None = "stop"
     inline: bool = False
     prefill_seconds: float = 0.0  # between the status line and the first event
-    until: asyncio.Event | None = None  # for which the first event waits, too
+    until: asyncio.Event | None = None  # for which the event after `until_after` others waits, too
+    until_after: int = 0
     pace_seconds: float = 0.0  # between events
     framing: Framing = Framing()
     breaks: Break | None = None

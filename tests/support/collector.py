@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from tests.support.conditions import eventually
 
-EXPORTED_SECONDS = 15.0  # for a span to come; only spent on failure
+EXPORTED_SECONDS = 60.0  # for a span to come; only spent on failure
 
 
 @dataclass(frozen=True)

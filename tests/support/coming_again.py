@@ -10,7 +10,7 @@ from tests.support.gateway import CHAT, Response, RunningGateway, chat_body
 
 T = TypeVar("T")
 
-JOIN_SECONDS = 5.0  # for a request to get so far; only spent on failure
+JOIN_SECONDS = 20.0  # for a request to get so far; only spent on failure
 RETRY = {"x-stainless-retry-count": "1"}
 
 

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.http_protocol import make_protocol
 from app.settings import Settings
 
-WAIT_SECONDS = 8.0  # for what has to come; only spent on failure
+WAIT_SECONDS = 60.0  # for what has to come; only spent on failure
 EVENT_BYTES = 64 * 1024
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +14,7 @@ import aiohttp
 import yaml
 
 from tests.support.conditions import eventually_found
+from tests.support.redis_server import free_port
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 HEALTHY_SECONDS = 60.0  # only spent on failure
@@ -64,7 +64,7 @@ class Envoy:
 @asynccontextmanager
 async def running_envoy(binary: str, replicas: Sequence[int], home: Path) -> AsyncIterator[Envoy]:
     """In front of the replicas on these ports of 127.0.0.1; yields once it sends to all of them."""
-    port, admin_port = _free_ports()
+    port, admin_port = free_port(), free_port()
     config = _with_addresses(port, admin_port, replicas)
     file, log = home / "envoy.json", home / "envoy.log"
     file.write_text(json.dumps(config), "utf-8")
@@ -94,10 +94,3 @@ def _with_addresses(port: int, admin_port: int, replicas: Sequence[int]) -> Conf
 
 def _address(port: int) -> Config:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]

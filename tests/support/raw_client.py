@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.http_connection import RESET_ON_CLOSE
 
-READ_SECONDS = 10.0  # for anything that has to come; only spent on failure
+READ_SECONDS = 60.0  # for anything that has to come; only spent on failure
 
 
 @dataclass(frozen=True)

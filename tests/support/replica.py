@@ -3,7 +3,6 @@ another."""
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ import aiohttp
 
 from tests.support.conditions import eventually_found
 from tests.support.gateway import PEPPER
+from tests.support.redis_server import free_port
 
 # All of these are only spent on failure.
 READY_SECONDS = 60.0
@@ -30,7 +30,7 @@ class Replica:
     """
 
     def __init__(self, home: Path, settings: Mapping[str, object]) -> None:
-        self.port = _free_port()
+        self.port = free_port()  # nobody is given it while a replica is away
         self.log = home / f"{self.port}.log"
         self.spool = home / f"{self.port}.spool"
         self._settings = {
@@ -94,10 +94,3 @@ class Replica:
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as response:
                 return True if response.status == 200 else None
         return None
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -23,7 +23,7 @@ from tests.support.http_connection import (
 )
 from tests.support.wire_formats import CREATED, error_event, stream_payloads, whole_completion
 
-RECEIVED_SECONDS = 5.0  # for a request to come; generous, as it is only spent on failure
+RECEIVED_SECONDS = 60.0  # for hundreds of requests to come, too; only spent on failure
 GARBAGE = b"data: {this is not JSON\n\n"
 
 
@@ -283,7 +283,7 @@ class ScriptedWorker:
         head = status_line(200, "text/event-stream; charset=utf-8")
         await connection.write(head + b"transfer-encoding: chunked\r\n\r\n")
         await asyncio.sleep(answer.prefill_seconds)
-        if answer.until is not None:
+        if answer.until is not None and not answer.until_after:
             await answer.until.wait()
         async for events in self._paced(answer, request):
             size = answer.framing.write_bytes or len(events)
@@ -314,6 +314,8 @@ class ScriptedWorker:
         for frame in frames:
             if request.events_sent and answer.pace_seconds:
                 await asyncio.sleep(answer.pace_seconds)
+            if answer.until is not None and request.events_sent == answer.until_after:
+                await answer.until.wait()
             request.events_sent += 1
             yield frame
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.support.gateway import PEPPER
+from tests.support.redis_server import free_port
 from tests.support.scripted_worker import ScriptedWorker
 
 READY_SECONDS = 90.0  # for several processes on a busy machine; only spent on failure
@@ -56,9 +56,7 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Yields once it is ready; kills what a test has left running. `program` is what `serve` and
     the options are given to."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     values: Settings = {
         "database_url": database_url,
         "key_pepper": PEPPER,

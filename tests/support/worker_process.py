@@ -15,7 +15,7 @@ from typing import Self
 from tests.support.answers import Answer
 from tests.support.scripted_worker import ScriptedWorker
 
-START_SECONDS = 20.0  # for Python and its imports on a busy machine; only spent on failure
+START_SECONDS = 60.0  # for Python and its imports on a busy machine; only spent on failure
 
 
 class WorkerProcess:

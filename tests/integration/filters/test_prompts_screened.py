@@ -23,7 +23,7 @@ from tests.support.gateway import HELLO, RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
 TOOL = {"type": "function", "function": {"name": "send"}}
-WAIT_SECONDS = 10.0  # for another thread; only spent on failure
+WAIT_SECONDS = 60.0  # for another thread; only spent on failure
 # `guarded` looks at prompts alone: what it refuses was not found in an answer.
 PROFILES = """
 profiles:

@@ -100,9 +100,9 @@ async def test_calls_that_come_together_each_get_their_own_reply(
 async def test_many_at_once_get_the_limit_and_not_one_more(
     limits: SharedLimits, redis_cluster: RedisCluster
 ) -> None:
-    subject = key("key_a", tenant_on(redis_cluster, 1), requests_per_minute=50)
+    subject = key("key_a", tenant_on(redis_cluster, 1), requests_per_minute=6)
     passed = await asyncio.gather(*(admitted(limits, demand(subject)) for _ in range(200)))
-    assert passed.count(True) == 50
+    assert passed.count(True) == 6  # the next one in 10 s
 
 
 async def test_calls_of_a_tenant_arrive_in_their_order(lane: RedisLane) -> None:
@@ -153,7 +153,7 @@ async def test_scripts_are_taught_to_every_node(
 
 
 async def test_a_hung_node_keeps_nobody(redis_cluster: RedisCluster) -> None:
-    async with running_lane(redis_cluster.url, cluster=True, timeout_seconds=0.5) as lane:
+    async with running_lane(redis_cluster.url, cluster=True, timeout_seconds=1.0) as lane:
         await lane.open()
         redis_cluster.nodes[2].stop()
         limits = SharedLimits(lane, prefix=PREFIX, lease_seconds=30, recount_seconds=30)

@@ -18,7 +18,7 @@ from tests.support.conditions import eventually
 from tests.support.limited import demand, key, tenant
 from tests.support.redis_server import RedisServer
 
-WITHIN_SECONDS = 20.0
+WITHIN_SECONDS = 60.0  # only spent on failure
 SUBJECTS = (
     key(requests_per_minute=1000, concurrency=50, tokens_per_day=10**6),
     tenant(tokens_per_minute=10**6, tokens_per_month=10**7),
@@ -179,10 +179,10 @@ async def test_a_gateway_starts_and_stops_without_redis_and_finds_it_later(
 async def test_two_replicas_admit_the_limit_together_and_see_each_other(
     starting: Start, redis_server: RedisServer
 ) -> None:
-    subject = key(requests_per_minute=30)
+    subject = key(requests_per_minute=6)  # one more in 10 s
     async with starting() as one, starting() as other:
         asked = [admitted(limiter, demand(subject)) for limiter in (one, other) * 40]
-        assert (await asyncio.gather(*asked)).count(True) == 30
+        assert (await asyncio.gather(*asked)).count(True) == 6
         with redis_server.client() as client:
             assert client.zcard(f"{PREFIX}replicas") == 2
     with redis_server.client() as client:

@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 ECHO = script("return ARGV[1]")
 WRITE = script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 # Long enough for a loaded machine, short enough to wait for.
-SILENCE_SECONDS = 0.3
+SILENCE_SECONDS = 1.0
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from redis import Redis
 
+from tests.integration.limits_http.conftest import PATIENT_SECONDS, RECOUNT_DELAY_SECONDS
 from tests.integration.limits_http.limiting import (
     WITHIN_SECONDS,
     budget_of,
@@ -112,7 +113,12 @@ async def test_what_it_cost_is_corrected_from_the_audit_log(
     newest_redis_url: str,
 ) -> None:  # fmt: skip
     """Nobody knows how much of its prompt was read: all of it is charged, and nothing is held."""
-    gateway = await start_gateway(worker, redis_url=newest_redis_url, recount_delay_seconds=0.05)
+    gateway = await start_gateway(
+        worker,
+        redis_url=newest_redis_url,
+        redis_timeout_seconds=PATIENT_SECONDS,
+        recount_delay_seconds=RECOUNT_DELAY_SECONDS,
+    )
     worker.answers(Answer(prefill_seconds=60))
     issued = await issue(gateway, tokens_per_minute=100_000, tokens_per_day=100_000)
     async with gateway.raw() as client:

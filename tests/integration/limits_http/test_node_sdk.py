@@ -17,7 +17,9 @@ from tests.support.scripted_worker import ScriptedWorker
 
 FOLDER = Path(__file__).parents[2] / "node"
 NODE = shutil.which("node")
-NODE_SECONDS = 30.0  # to start, and to try three times; only spent on failure
+NODE_SECONDS = 90.0  # to start, and to try three times; only spent on failure
+# So often `node` may take so long to start that enough has come back, and it is not refused.
+TOO_LATE = 5
 # 500 tokens come back each second.
 TPM = 30_000
 TAKES_ALL = Answer(prompt_tokens=20, completion_tokens=29_880)
@@ -50,11 +52,14 @@ async def ask(gateway: RunningGateway, key: str, *, max_retries: int = 2, **fiel
 async def test_it_waits_as_it_is_told_and_succeeds(
     stream: bool, limited: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    issued = await issue(limited, tokens_per_minute=TPM)
-    worker.answers(TAKES_ALL, Answer(["Hello"]))
     worker.prompt_tokens = 100
-    assert (await limited.chat(key=issued.secret, max_tokens=29_000)).status == 200
-    outcome = await ask(limited, issued.secret, max_tokens=1_000, stream=stream)
+    for _ in range(TOO_LATE):
+        issued = await issue(limited, tokens_per_minute=TPM)
+        worker.answers(TAKES_ALL, Answer(["Hello"]))
+        assert (await limited.chat(key=issued.secret, max_tokens=29_000)).status == 200
+        outcome = await ask(limited, issued.secret, max_tokens=1_000, stream=stream)
+        if outcome["tries"] != [200]:
+            break
     # One try was too soon, and the next one was not: it waited long enough.
     assert outcome["tries"] == [429, 200]
     assert outcome["text"] == "Hello"

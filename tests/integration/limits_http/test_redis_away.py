@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from tests.integration.limits_http.conftest import RECOUNT_DELAY_SECONDS
 from tests.integration.limits_http.limiting import (
     NOTHING_HELD,
     WITHIN_SECONDS,
@@ -29,7 +30,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_worker import ScriptedWorker
 
 CLIENTS = 8
-HANG_SECONDS = 0.4  # then it is given up; no loaded machine takes as long
+HANG_SECONDS = 1.0  # then it is given up; no loaded machine takes as long
 ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
 DEGRADED = "gateway_limits_degraded"
 
@@ -129,7 +130,7 @@ async def test_redis_hangs_under_load(
     await aware(2, *gateways)
     wide = await issue(gateways[0], requests_per_minute=10**6, concurrency=100)
     small = await issue(gateways[0], requests_per_minute=1, tokens_per_minute=10**6)
-    shared = await issue(gateways[0], requests_per_minute=10)
+    shared = await issue(gateways[0], requests_per_minute=4)
     with capture_logs() as logs:
         async with load(*gateways, keys=[wide.secret, small.secret]) as statuses:
             await more(statuses)
@@ -137,7 +138,7 @@ async def test_redis_hangs_under_load(
             await degraded(*gateways)
             await more(statuses)
             # Each enforces its share: neither none nor all.
-            assert await admitted(shared.secret, *gateways) == [5, 5]
+            assert await admitted(shared.secret, *gateways) == [2, 2]  # one more in 30 s
             redis_server.cont()
             await exact(*gateways)
             await more(statuses)
@@ -148,9 +149,9 @@ async def test_redis_hangs_under_load(
     assert events(logs, "limits_exact_again") == len(gateways)
     with redis_server.client() as redis:
         await nothing_held(redis, *gateways)
-    again = await issue(gateways[0], requests_per_minute=7)
+    again = await issue(gateways[0], requests_per_minute=3)  # one more in 20 s
     first, second = await admitted(again.secret, *gateways)
-    assert (first, second) == (7, 0)
+    assert (first, second) == (3, 0)
 
 
 def hang(server: RedisServer) -> None:
@@ -209,12 +210,12 @@ async def test_it_is_away_at_the_start(
         worker, redis_url=redis_server.url, redis_timeout_seconds=HANG_SECONDS, replicas=4
     )
     await degraded(gateway)
-    issued = await issue(gateway, requests_per_minute=10)
-    assert await admitted(issued.secret, gateway) == [2]
+    issued = await issue(gateway, requests_per_minute=4)
+    assert await admitted(issued.secret, gateway) == [1]
     end(redis_server)
     await exact(gateway)
-    issued = await issue(gateway, requests_per_minute=10)
-    assert await admitted(issued.secret, gateway) == [10]
+    issued = await issue(gateway, requests_per_minute=4)
+    assert await admitted(issued.secret, gateway) == [4]
 
 
 @every_fault
@@ -270,7 +271,7 @@ async def test_it_is_restarted_empty_while_streams_run(
         redis_url=redis_server.url,
         redis_timeout_seconds=HANG_SECONDS,
         lease_seconds=1,
-        recount_delay_seconds=0.1,
+        recount_delay_seconds=RECOUNT_DELAY_SECONDS,
     )
     issued = await issue(gateway, concurrency=2, tokens_per_day=10_000, max_output_tokens=500)
     worker.answers(Answer(prompt_tokens=50, completion_tokens=400))
@@ -303,7 +304,7 @@ async def test_a_budget_may_be_spent_up_to_an_allowance(
         redis_url=redis_server.url,
         redis_timeout_seconds=HANG_SECONDS,
         outage_budget_share=0.1,
-        recount_delay_seconds=0.1,
+        recount_delay_seconds=RECOUNT_DELAY_SECONDS,
     )
     worker.answers(Answer(prompt_tokens=50, completion_tokens=250))
     issued = await issue(gateway, tokens_per_month=10_000, max_output_tokens=250)

@@ -132,8 +132,9 @@ async def test_a_revocation_is_heard_of_as_soon_as_the_database_is_back(
 
 
 async def test_a_flood_of_strangers_leaves_connections_to_keys_in_use(
-    keys: KeyStore, engine: AsyncEngine, clock: Clock
+    keys: KeyStore, engine: AsyncEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.store.keys.LOOKUP_SECONDS", 60.0)  # longer than the lock is held
     issued = await keys.create(KeyDraft(name="backend"))
     assert await keys.authenticate(issued.secret) is not None
     clock.seconds += 5.0
@@ -161,7 +162,7 @@ async def _waiting_connections(connection: object, wanted: int) -> None:
         "SELECT count(*) FROM pg_locks JOIN pg_class ON relation = pg_class.oid "
         "WHERE relname = 'api_keys' AND NOT granted"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             waiting = (await connection.exec_driver_sql(query)).scalar_one()  # type: ignore[attr-defined]  # the driver's
             if waiting >= wanted:

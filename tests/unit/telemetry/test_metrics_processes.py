@@ -7,6 +7,8 @@ from pathlib import Path
 
 from app.settings import MODEL_ID
 
+START_SECONDS = 120  # of a process, and until it has said all; only spent on failure
+
 PROCESS = """
 import os, sys
 from app.telemetry.metrics import FinishedRequest, Metrics
@@ -50,16 +52,16 @@ def test_several_processes_count_together_and_the_dead_ones_gauges_are_forgotten
         )
 
     def rendered(*dead: str) -> str:
-        return start("render", *dead).communicate(timeout=30)[0]
+        return start("render", *dead).communicate(timeout=START_SECONDS)[0]
 
     with start("work") as first, start("work", "down") as second:
         assert first.stdout is not None
         assert second.stdout is not None
         pids = [first.stdout.readline().strip(), second.stdout.readline().strip()]
         both = rendered()
-        second.communicate(timeout=30)
+        second.communicate(timeout=START_SECONDS)
         one = rendered(pids[1])
-        first.communicate(timeout=30)
+        first.communicate(timeout=START_SECONDS)
 
     assert "gateway_in_flight_requests 2.0" in both
     assert 'gateway_worker_up{worker="w"} 0.0' in both
