@@ -125,7 +125,7 @@ async def test_a_server_that_died_is_started_by_the_next(home: Path) -> None:
         pid = running(home)
         assert pid is not None
         os.kill(pid, signal.SIGQUIT)  # its own way of dying at once, children included
-        await eventually(lambda: running(home) is None, 10, "the server to be gone")
+        await eventually(lambda: running(home) is None, 60, "the server to be gone")
         async with embedded_postgres(home) as url:
             assert await query(url, "SELECT 1") == 1
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -34,11 +34,12 @@ asyncio.run(main())
 
 
 def servers(of: int) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(of).children()
-        if any("llama_server" in word for word in child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(of).children():
+        with suppress(psutil.NoSuchProcess):  # one that has just ended, a zombie, too
+            if any("llama_server" in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 @asynccontextmanager
@@ -49,9 +50,10 @@ async def asking(worker: EmbeddedWorker) -> AsyncIterator[aiohttp.ClientSession]
 
 
 def request_body(worker: EmbeddedWorker, question: str) -> bytes:
-    """As the gateway asks."""
+    """As the gateway asks; but the likeliest answer, as others are drawn by chance."""
     settings = worker.settings()
-    fields = {"messages": [{"role": "user", "content": question}], "max_tokens": 400}
+    messages = [{"role": "user", "content": question}]
+    fields = {"messages": messages, "max_tokens": 400, "temperature": 0}
     return worker_body(dialect_of(settings), settings, worker.model_name, fields)
 
 
@@ -112,15 +114,15 @@ async def test_a_client_that_leaves_in_prefill_frees_the_slot(tmp_path: Path) ->
             return True if await metric(worker, "requests_processing") == count else None
 
         async def ask() -> None:
-            body = request_body(worker, "word hello sea " * 1500)
+            body = request_body(worker, "word hello sea " * 2300)
             async with session.post("/v1/chat/completions", data=body) as response:
                 await response.read()
 
         asking_task = asyncio.get_running_loop().create_task(ask())
-        await eventually_found(lambda: running(1), 30, "the prompt to be read")
+        await eventually_found(lambda: running(1), 60, "the prompt to be read")
         asking_task.cancel()
         await eventually_found(lambda: running(0), 120, "the slot to be free")
-        assert await metric(worker, "n_tokens_max") < 4500  # of 4,800
+        assert await metric(worker, "n_tokens_max") < 7_000  # of 7,200
 
 
 async def test_it_returns_under_its_address_after_a_crash(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ async def test_it_returns_under_its_address_after_a_crash(tmp_path: Path) -> Non
             except aiohttp.ClientError:
                 return None
 
-        assert worker.model_name.encode() in await eventually_found(models, 30, "a new server")
+        assert worker.model_name.encode() in await eventually_found(models, 120, "a new server")
         assert servers(os.getpid()) != [first]
     assert servers(os.getpid()) == []
 
@@ -149,7 +151,7 @@ async def test_it_ends_with_a_killed_gateway(tmp_path: Path) -> None:
     [server] = servers(owner.pid)
     owner.send_signal(signal.SIGKILL)
     await owner.wait()
-    await eventually(lambda: not server.is_running(), 10, "the model server to end")
+    await eventually(lambda: not server.is_running(), 60, "the model server to end")
 
 
 async def test_a_model_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:

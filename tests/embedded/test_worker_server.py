@@ -18,8 +18,8 @@ from app.embedded.model import choose_model
 from tests.support.conditions import eventually_found
 
 GATEWAY = Path(sys.executable).with_name("gateway")
-START_SECONDS = 60.0  # all of these are only spent on failure
-EXIT_SECONDS = 30.0
+START_SECONDS = 120.0  # all of these are only spent on failure
+EXIT_SECONDS = 120.0
 
 
 @asynccontextmanager

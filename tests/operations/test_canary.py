@@ -37,7 +37,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.serving import GATEWAY
 
-WITHIN_SECONDS = 30.0  # only spent on failure
+WITHIN_SECONDS = 120.0  # only spent on failure
 DEFECTIVE = (sys.executable, "-m", "tests.operations.defective_gateway")
 
 
@@ -91,7 +91,7 @@ async def planted(
             "audit_checkpoints": "s3://bucket/checkpoints",
             "otlp_endpoint": collector.url,
             "otlp_headers": f"x-key={SECRETS['collector_key']}",
-            "inter_token_seconds": 0.5,
+            "inter_token_seconds": 2.0,  # a worker on a busy machine is not silent so long
             "failed_authentications_per_minute": 10_000,
             "drain_grace_seconds": 0,
             "log_level": "debug",

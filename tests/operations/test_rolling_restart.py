@@ -90,12 +90,17 @@ async def test_a_killed_replica_takes_only_its_own_requests_with_it(
         streams = {name for name in asked.failed if name.startswith("req_")}
         by_outcome = await outcomes(engine, api_key.tenant, [*asked.completed, *streams], "crashed")
         await no_leases(newest_redis_url)
-    assert streams <= set(by_outcome.pop("crashed"))
+    completed = set(by_outcome.pop("completed"))
+    # Of an answer that was on record when the kill came, its client may not have seen the end.
+    unheard = completed.difference(asked.completed)
+    assert completed.issuperset(asked.completed)
+    assert streams <= unheard.union(by_outcome.pop("crashed"))
+    assert by_outcome == {}
     assert len(asked.failed) <= CLIENTS
+    assert len(unheard) <= len(asked.failed)
     # Of an answer that had not begun nothing but an error is seen, and no id.
     untold = [why for name, why in asked.failed.items() if name not in streams]
     assert all(why.startswith("edge_503: ") for why in untold), untold
-    assert by_outcome == {"completed": sorted(asked.completed)}
 
 
 async def test_a_rolling_restart_of_workers_fails_no_request(
@@ -138,6 +143,8 @@ async def has_workers(replica: Replica, states: dict[str, str]) -> None:
             aiohttp.ClientSession(headers=headers) as http,
             http.get(f"{replica.url}/admin/v1/workers") as response,
         ):
+            if response.status == 429:  # after a minute of questions, on a slow machine
+                return None
             listed = (await response.json())["data"]
         return True if {each["name"]: each["state"] for each in listed} == wanted else None
 

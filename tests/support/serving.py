@@ -17,7 +17,7 @@ from tests.support.gateway import PEPPER
 from tests.support.redis_server import free_port
 from tests.support.scripted_worker import ScriptedWorker
 
-READY_SECONDS = 90.0  # for several processes on a busy machine; only spent on failure
+READY_SECONDS = 180.0  # for several processes on a busy machine; only spent on failure
 EXIT_SECONDS = 60.0  # likewise
 POLL_SECONDS = 0.05
 

@@ -112,7 +112,7 @@ async def test_a_prefill_without_end_is_given_up(
 ) -> None:
     reader.spoil = instead(NEEDLE_QUESTION, breaks=Break(End.HANG))
     for name, value in (
-        ("FIRST_BYTE_SECONDS", 1.0),
+        ("FIRST_BYTE_SECONDS", 3.0),  # the other answers take less, on a busy machine, too
         ("DECODE_FLOOR_TOKENS_PER_SECOND", 1e9),
     ):
         monkeypatch.setattr(patience, name, value)
@@ -169,7 +169,7 @@ async def test_a_cache_that_works_unreported_is_told_from_none(reader: ReadingWo
             return answer
         cold = answer.prompt_tokens not in seen
         seen.add(answer.prompt_tokens)
-        return replace(answer, cached_tokens=None, prefill_seconds=0.5 if cold else 0.0)
+        return replace(answer, cached_tokens=None, prefill_seconds=2.0 if cold else 0.0)
 
     reader.spoil = unreported
     found = await steps(reader.url, "--from", "1k", "--max-context", "1k")
