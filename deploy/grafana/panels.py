@@ -12,10 +12,12 @@ GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 
 @dataclass(frozen=True)
 class Query:
-    """`legend` names its lines: `{{label}}` is replaced. Of a table it is the column's title."""
+    """`legend` names its lines: `{{label}}` is replaced. Of a table it is the column's title.
+    `exemplars` are shown as points, where the data source leads from them to a trace."""
 
     expr: str
     legend: str = ""
+    exemplars: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Panel:
         return panel
 
     def _target(self, at: int, query: Query) -> Json:
-        return {
+        target: Json = {
             "refId": chr(ord("A") + at),
             "datasource": DATASOURCE,
             "expr": query.expr,
@@ -97,6 +99,9 @@ class Panel:
             "range": not self.instant,
             "format": "table" if self.table else "time_series",
         }
+        if query.exemplars:
+            target["exemplar"] = True
+        return target
 
 
 def stat(

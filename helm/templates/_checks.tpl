@@ -9,12 +9,37 @@
 {{- $given | default (add $least 15) -}}
 {{- end -}}
 
+{{/* What the gateway is told to use, its NetworkPolicy lets it reach. */}}
+{{- define "gateway.checkWorkerPorts" -}}
+{{- $open := list -}}
+{{- range .Values.networkPolicy.externalWorkers.ports -}}
+{{- $open = append $open (int64 .) -}}
+{{- end -}}
+{{- range .Values.externalWorkers -}}
+{{- $url := urlParse .url -}}
+{{- $given := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $port := $given | default (ternary "443" "80" (eq $url.scheme "https")) | int64 -}}
+{{- if not (has $port $open) -}}
+{{- fail (printf "networkPolicy.externalWorkers.ports: has not %d, on which the worker %s is; add it." $port .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "gateway.checks" -}}
+{{- if not (regexMatch "^[a-z]" (include "gateway.fullname" .)) -}}
+{{- fail (printf "fullnameOverride: Services would be named %s, and Kubernetes wants a letter first; set another name." (include "gateway.fullname" .)) -}}
+{{- end -}}
+{{- if .Values.networkPolicy.enabled -}}
+{{- include "gateway.checkWorkerPorts" . -}}
+{{- end -}}
 {{- range $variable := include "gateway.secretVariables" . | fromYaml -}}
 {{- $name := $variable | trimPrefix "GATEWAY_" | trimSuffix "_FILE" | lower -}}
 {{- if hasKey $.Values.gateway.config $name -}}
 {{- fail (printf "gateway.config.%s: a secret does not belong in a ConfigMap; put it into the Secret that secrets.existingSecret names, and its key into secrets.keys." $name) -}}
 {{- end -}}
+{{- end -}}
+{{- if regexMatch "[@?#]" (.Values.gateway.config.otlp_endpoint | default "") -}}
+{{- fail "gateway.config.otlp_endpoint: a credential does not belong in a ConfigMap; name its key in secrets.keys.otlpHeaders, and leave the URL without user, query and fragment." -}}
 {{- end -}}
 {{- $instead := dict "drain_seconds" "gateway.drainSeconds" "workers" "externalWorkers" "workers_dns" "pools and externalWorkers" "replicas" "gateway.replicas and gateway.processes" "home" "audit.persistence" "audit_directory" "audit.persistence" "host" "service" "port" "service.port" -}}
 {{- range $name, $value := $instead -}}

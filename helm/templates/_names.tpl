@@ -23,13 +23,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* {root, component, pool}: what never changes of a pod, and so selects it. */}}
+{{/* {root, component, pool}: what never changes of a pod, and so selects it. Quoted: a pool or a
+     release may be named 1e6, 123 or true. */}}
 {{- define "gateway.selector" -}}
-app.kubernetes.io/name: {{ include "gateway.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "gateway.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .pool }}
-qwythos-gateway/pool: {{ . }}
+qwythos-gateway/pool: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

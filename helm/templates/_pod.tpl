@@ -32,7 +32,7 @@ capabilities:
 {{/* Where pods go: {nodeSelector, tolerations, affinity, priorityClassName, ...} */}}
 {{- define "gateway.scheduling" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector:

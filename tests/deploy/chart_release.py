@@ -42,9 +42,14 @@ class Pod(NamedTuple):
 class Release:
     """What an install would apply; `files` by the template that they come from."""
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        name: str = RELEASE,
+        namespace: str = NAMESPACE,
+    ) -> None:
         with helm_python.Chart.load(CHART) as chart:
-            rendered = chart.render(dict(values or {}), name=RELEASE, namespace=NAMESPACE)
+            rendered = chart.render(dict(values or {}), name=name, namespace=namespace)
         prefix = "qwythos-gateway/templates/"
         files = {name.removeprefix(prefix): text for name, text in rendered.items()}
         self.notes = files.pop("NOTES.txt")

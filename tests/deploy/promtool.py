@@ -38,6 +38,27 @@ def exposed() -> frozenset[str]:
     )
 
 
+def labels_of(name: str) -> set[str]:
+    """Those that a series of that name may have; of ours and of its process."""
+    metrics = _metrics()
+    if name not in metrics and name.startswith("process_"):
+        return set()
+    return metrics[name] | ({"le"} if name.endswith("_bucket") else set())
+
+
+@cache
+def _metrics() -> dict[str, set[str]]:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    # Nothing public says it before there is a series of the metric.
+    known = registry._collector_to_names
+    return {
+        name: set(getattr(collector, "_labelnames", ()))
+        for collector, names in known.items()
+        for name in names
+    }
+
+
 @cache
 def program() -> str:
     """The text of all of its modules."""

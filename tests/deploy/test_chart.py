@@ -13,6 +13,7 @@ import yaml
 
 from tests.deploy.chart_release import (
     CHART,
+    RELEASE,
     VALUE_SETS,
     Release,
     helm_python,
@@ -77,6 +78,9 @@ def test_its_package_holds_the_rules_and_the_dashboards(tmp_path: Path) -> None:
         {"externalWorkers": [{"name": "w", "url": "http://w", "settings": {"tag": ["short"]}}]},
         # A secret in values would stand in the release's history, and in the ConfigMap.
         {"externalWorkers": [{"name": "w", "url": "http://user:password@w:8000"}]},
+        {"externalWorkers": [{"name": "w", "url": "http://w:8000?api_key=k"}]},
+        {"externalWorkers": [{"name": "w", "url": "http://w:8000/v1?api_key=k"}]},
+        {"externalWorkers": [{"name": "w", "url": "http://w:8000/v1#k"}]},
         {"externalWorkers": [{"name": "w", "url": "http://w", "settings": {"api_key": "k"}}]},
     ],
 )
@@ -95,6 +99,14 @@ def test_the_schema_refuses_what_is_misspelt_or_secret(values: dict[str, Any]) -
             "terminationGracePeriodSeconds: 349 is too short: .* are 350",
         ),
         ({"gateway": {"config": {"key_pepper": "k"}}}, "a secret does not belong in a ConfigMap"),
+        (
+            {"gateway": {"config": {"otlp_endpoint": "http://user:password@collector:4318"}}},
+            "otlp_endpoint: a credential does not belong in a ConfigMap",
+        ),
+        (
+            {"gateway": {"config": {"otlp_endpoint": "https://collector/v1/traces?key=k"}}},
+            "otlp_endpoint: a credential does not belong in a ConfigMap",
+        ),
         ({"gateway": {"config": {"drain_seconds": 9}}}, "is set by the chart; use gateway.drain"),
         ({"postgresql": {"enabled": True}}, "migration.mode: .*; set initContainer"),
         ({"autoscaling": {"mode": "keda"}}, "autoscaling.keda.prometheusUrl: is empty"),
@@ -103,6 +115,18 @@ def test_the_schema_refuses_what_is_misspelt_or_secret(values: dict[str, Any]) -
             "metrics.monitor: KEDA needs the metrics",
         ),
         ({"pools": [{"name": "replicas"}]}, "the name of a Service of the chart's own"),
+        (
+            {"externalWorkers": [{"name": "one", "url": "https://w:8443"}]},
+            "networkPolicy.externalWorkers.ports: has not 8443, on which the worker one is",
+        ),
+        ({"externalWorkers": [{"name": "w", "url": "https://w/v1"}]}, "ports: has not 443, on"),
+        ({"externalWorkers": [{"name": "w", "url": "http://[fd00::1]"}]}, "ports: has not 80, on"),
+        # Of a NetworkPolicy no port means all.
+        (
+            {"externalWorkers": WORKER, "networkPolicy": {"externalWorkers": {"ports": []}}},
+            "ports: has not 8000, on which the worker w is",
+        ),
+        ({"fullnameOverride": "1e6"}, "fullnameOverride: Services would be named 1e6"),
         (
             {"pools": [{"name": "long", "tensorParallelSize": 4}]},
             "long has a tensorParallelSize of 4 and 1 gpus",
@@ -121,6 +145,43 @@ def test_the_schema_refuses_what_is_misspelt_or_secret(values: dict[str, Any]) -
 def test_what_cannot_work_is_refused_with_advice(values: dict[str, Any], advice: str) -> None:
     with pytest.raises(helm_python.HelmRenderError, match=advice):
         Release(values)
+
+
+def test_a_worker_is_reached_on_the_port_that_its_url_has() -> None:
+    workers = [*WORKER, {"name": "far", "url": "https://far/v1"}]
+    opened = {"externalWorkers": {"ports": [8000, 443]}}
+    policy = Release({"externalWorkers": workers, "networkPolicy": opened}).policy(RELEASE)
+    ports = [{port["port"] for port in rule["ports"]} for rule in policy["egress"]]
+    assert {8000, 443} in ports
+    closed = {"enabled": False}
+    Release({"externalWorkers": workers[1:], "networkPolicy": closed})  # nothing to be opened
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"otlp_endpoint": "http://collector:4318"}, "otlp_endpoint"),
+        ({"audit_checkpoints": "s3://bucket/prefix"}, "audit_checkpoints"),
+        ({"audit_checkpoints": "syslog://host:514"}, "audit_checkpoints"),
+        ({"audit_checkpoints": "syslog+tcp://host:601"}, "audit_checkpoints"),
+        ({"workers_file": "/etc/gateway/workers.yaml"}, "workers_file"),
+        ({"audit_checkpoints": "file:///var/lib/gateway/c"}, None),
+        ({"audit_checkpoints": "syslog:///dev/log"}, None),
+    ],
+)
+def test_the_notes_warn_of_what_the_network_policy_cuts_off(
+    config: dict[str, str], named: str | None
+) -> None:
+    values = with_values("minimal", gateway={"config": config})
+    cut_off = "is not reached:\n  {}.\n"
+    notes = Release(values).notes + "\n"
+    assert ("is not reached" in notes) is (named is not None)
+    assert named is None or cut_off.format(named) in notes
+    for policy in (
+        {"enabled": False},
+        {"gatewayExtraEgress": [{"ports": [{"port": 4318}]}]},
+    ):
+        assert "is not reached" not in Release(values | {"networkPolicy": policy}).notes
 
 
 def test_the_notes_warn_of_what_is_not_for_production() -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from app.telemetry.metrics import Metrics
 from tests.deploy.chart_release import (
+    RELEASE,
     Release,
     release_of,
     with_values,
@@ -77,9 +78,31 @@ def test_what_scales_is_asked_for_by_metrics_that_exist() -> None:
             metrics = set(re.findall(r"(?:vllm:|gateway_)\w+", trigger["metadata"]["query"]))
             assert metrics
             assert metrics <= gauges | VLLM_METRICS
-    metrics = {each["pods"]["metric"]["name"] for each in _autoscaler()["spec"]["metrics"]}
+    assert {each["pods"]["metric"]["name"] for each in _autoscaler()["spec"]["metrics"]} <= gauges
+
+
+@pytest.mark.parametrize(
+    ("changes", "in_flight", "queued"),
+    [({}, "400", "200"), ({"inFlightPerReplica": 30, "queuedPerReplica": 7}, "30", "7")],
+)
+def test_both_autoscalers_want_as_many_requests_of_a_replica(
+    changes: dict[str, int], in_flight: str, queued: str
+) -> None:
+    wanted = {"gateway_in_flight_requests": in_flight, "gateway_queued_requests": queued}
+    metrics = _autoscaler(**changes)["spec"]["metrics"]
     assert len(metrics) == 2
-    assert metrics <= gauges
+    assert {
+        each["pods"]["metric"]["name"]: each["pods"]["target"]["averageValue"] for each in metrics
+    } == wanted
+    assert {each["pods"]["target"]["type"] for each in metrics} == {"AverageValue"}
+
+    scaled = Release(with_values("gpu", autoscaling=changes)).one("ScaledObject", RELEASE)
+    triggers = scaled["spec"]["triggers"]
+    assert len(triggers) == 2
+    for trigger in triggers:
+        (metric,) = re.findall(r"gateway_\w+", trigger["metadata"]["query"])
+        assert trigger["metadata"]["threshold"] == wanted[metric]
+        assert trigger["metricType"] == "AverageValue"
 
 
 def test_each_scaled_object_finds_the_pods_that_it_scales() -> None:
@@ -103,7 +126,7 @@ def test_an_autoscaler_of_either_kind_is_the_only_one() -> None:
     assert none.one("StatefulSet", "qwythos-gateway")["spec"]["replicas"] == 3
 
 
-def _autoscaler() -> dict[str, Any]:
-    release = Release(with_values("minimal", autoscaling={"mode": "hpa"}))
+def _autoscaler(**changes: int) -> dict[str, Any]:
+    release = Release(with_values("minimal", autoscaling={"mode": "hpa", **changes}))
     (autoscaler,) = release.of_kind("HorizontalPodAutoscaler")
     return autoscaler

@@ -38,6 +38,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 RELEASES = {name: values_of(name) for name in VALUE_SETS} | VARIANTS
 
+# Each a legal name, and to YAML a number or a truth. (To Python's a number needs a dot: 1e6 is one
+# to Kubernetes' alone.)
+NUMBER, TRUTH = "123", "true"
+SECRET = {"name": NUMBER, "key": TRUTH}
+CLASS = {"storageClass": TRUTH}
+READ_AS_SOMETHING_ELSE: dict[str, Any] = {
+    "nameOverride": NUMBER,
+    "fullnameOverride": "gateway",
+    "secrets": {"existingSecret": NUMBER, "keys": {"databaseUrl": "1", "keyPepper": "2"}},
+    "serviceAccount": {"name": NUMBER},
+    "gateway": {"priorityClassName": TRUTH},
+    "ingress": {"enabled": True, "host": "llm", "className": TRUTH},
+    "audit": {"persistence": CLASS},
+    "poolDefaults": {
+        "apiKeySecret": SECRET,
+        "huggingFaceTokenSecret": SECRET,
+        "runtimeClassName": NUMBER,
+        "modelCache": CLASS,
+    },
+    "pools": [
+        {"name": "1e6"},
+        {"name": NUMBER, "modelCache": {"type": "existingClaim", "existingClaim": NUMBER}},
+        {"name": TRUTH},
+        {"name": "off"},
+    ],
+    "metrics": {"monitor": "pod"},
+    "tests": {"apiKeySecret": SECRET},
+}
+
 
 @pytest.mark.parametrize(
     ("name", "kubernetes"),
@@ -61,6 +90,30 @@ def test_the_kinds_of_operators_have_only_fields_that_exist(name: str) -> None:
     for manifest in found:
         kind = schemas["definitions"][manifest["kind"]]
         jsonschema.validate(manifest, schemas | kind, jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        {"migration": {"secret": SECRET}},
+        {
+            "migration": {"secret": SECRET, "mode": "initContainer"},
+            "postgresql": {"enabled": True, "passwordKey": NUMBER, **CLASS},
+        },
+    ],
+    ids=["hook", "trial"],
+)
+def test_a_name_that_yaml_reads_as_a_number_stays_a_name(migration: dict[str, Any]) -> None:
+    release = Release(READ_AS_SOMETHING_ELSE | migration, name=NUMBER, namespace=NUMBER)
+    schemas = json.loads(OPERATORS.read_text("utf-8"))
+    for manifest in release.manifests:
+        if _is_of_an_operator(manifest):
+            kind = schemas["definitions"][manifest["kind"]]
+            jsonschema.validate(manifest, schemas | kind, jsonschema.Draft7Validator)
+        else:
+            kubernetes_validate.validate(manifest, OLDEST, strict=True)
+    pools = {pod.labels.get("qwythos-gateway/pool") for pod in release.pods()}
+    assert pools - {None} == {"1e6", NUMBER, TRUTH, "off"}
 
 
 def test_the_oldest_version_is_the_one_that_the_chart_promises() -> None:

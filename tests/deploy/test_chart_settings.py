@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
-from app.cli import main
 from app.main import create_app
 from app.settings import SECRETS, Settings, WorkerSettings, load_settings
 from tests.deploy.chart_release import (
@@ -21,6 +19,7 @@ from tests.deploy.chart_release import (
     release_of,
     with_values,
 )
+from tests.deploy.commands import read
 
 SECRET_DIRECTORY = "/run/secrets"
 EXAMPLES = {
@@ -105,7 +104,8 @@ def test_workers_elsewhere_are_a_name_or_a_url(
         {"name": "one", "url": "https://w:8443", "apiKeySecret": secret, "settings": asked},
         {"name": "many", "url": "http://many:8000", "eachAddress": True},
     ]
-    release = Release(with_values("minimal", externalWorkers=workers))
+    opened = {"externalWorkers": {"ports": [8000, 8443]}}
+    release = Release(with_values("minimal", externalWorkers=workers, networkPolicy=opened))
     settings = installed(release, tmp_path, monkeypatch)
     (one,) = settings.workers
     assert (one.name, one.engine, one.tags) == ("w:8443", "sglang", {"short"})
@@ -178,17 +178,9 @@ def test_every_command_is_one_that_the_gateway_has(name: str) -> None:
         for container in pod.containers:
             if "qwythos-gateway" not in container["image"] or "args" not in container:
                 continue
-            _parse(container["args"])
+            read(container["args"])
             commands += 1
     assert commands >= 2
-
-
-def _parse(arguments: list[str]) -> None:
-    """Raises click's exceptions."""
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        command, arguments = command.commands[arguments[0]], arguments[1:]
-    command.make_context("gateway", list(arguments))
 
 
 def test_a_changed_setting_restarts_the_pods() -> None:

@@ -3,16 +3,15 @@
 import re
 from pathlib import PurePosixPath
 
-import click
 import pytest
 import yaml
 
 from app import __version__
-from app.cli import main
 from app.embedded.model import STAND_IN_FILE
 from app.embedded.worker import EmbeddedWorker
 from app.serve import CLOSE_SECONDS, END_SECONDS
 from app.settings import SECRETS, Settings, load_settings
+from tests.deploy.commands import read
 from tests.deploy.compose import (
     PROFILES,
     ROOT,
@@ -23,6 +22,7 @@ from tests.deploy.compose import (
     names_on,
     services,
 )
+from tests.deploy.dockerfile import parse
 
 ALL = services()
 LOOPBACK = re.compile(r"127\.0\.0\.1:[0-9]+:[0-9]+")
@@ -126,14 +126,9 @@ def test_every_secret_that_is_given_to_a_service_is_one_that_there_is() -> None:
 
 @pytest.mark.parametrize("name", [name for name, service in ALL.items() if is_ours(service)])
 def test_the_command_is_one_that_we_have(name: str) -> None:
-    arguments = ALL[name].get("command", ["serve", "--host", "0.0.0.0"])
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        with click.Context(command) as context:
-            _, found, arguments = command.resolve_command(context, arguments)
-        assert found is not None
-        command = found
-    command.make_context(command.name, list(arguments))
+    image = parse((ROOT / "Dockerfile").read_text("utf-8"))
+    of_the_image = image.last(ALL[name]["build"]["target"], "CMD").exec_form
+    read(ALL[name].get("command", of_the_image))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.deploy.containers import USER_ID, Container, first_process
+from tests.deploy.dockerfile import parse
 from tests.support.answers import Answer
 from tests.support.conditions import eventually
 from tests.support.gateway import CHAT, HELLO, PEPPER
@@ -18,6 +19,7 @@ from tests.support.scripted_worker import ScriptedWorker
 from tests.support.serving import Serving, serving
 
 WITHIN_SECONDS = 60.0  # only spent on failure
+DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
 
 WHO_AND_WHERE = """
 import os, sys, tempfile
@@ -79,7 +81,7 @@ async def test_a_stop_that_comes_before_it_serves_is_not_lost(
     async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as database:
         port = database.sockets[0].getsockname()[1]
         process = await asyncio.create_subprocess_exec(
-            *container.program(str(image_environment / "bin" / "gateway"), "serve"),
+            *container.program(*_said("ENTRYPOINT", image_environment), "serve"),
             env={
                 "PATH": os.environ["PATH"],
                 "GATEWAY_DATABASE_URL": f"postgresql://u:p@127.0.0.1:{port}/x",
@@ -118,17 +120,23 @@ def _running(
         database_url,
         worker,
         *options,
-        program=container.program(str(environment / "bin" / "gateway")),
+        program=container.program(*_said("ENTRYPOINT", environment)),
         home=container.home,
         audit_directory=container.home / "audit",
     )
 
 
 async def _health(environment: Path, url: str) -> int:
-    """The exit code of the image's own check."""
-    check = (environment / "bin" / "python", "-I", "-m", "app.health", url)
-    process = await asyncio.create_subprocess_exec(*check)
+    """The exit code of the image's own check, of another URL than the one that it has."""
+    process = await asyncio.create_subprocess_exec(*_said("HEALTHCHECK", environment), url)
     return await process.wait()
+
+
+def _said(instruction: str, environment: Path) -> list[str]:
+    """What the Dockerfile runs, from the environment that the image has first on its PATH."""
+    image = parse(DOCKERFILE.read_text("utf-8"))
+    program, *arguments = image.last("gateway", instruction).exec_form
+    return [str(environment / "bin" / program), *arguments]
 
 
 def _servers(first: psutil.Process) -> set[psutil.Process]:

@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from app.telemetry.metrics import Metrics
+from app.telemetry.series import TOKEN_KINDS
 from deploy.grafana.board import GRID_COLUMNS
 from deploy.grafana.build import BOARDS, DASHBOARDS, rendered
 from deploy.grafana.query import Span
+from tests.deploy.alert_rules import matchers
+from tests.deploy.promtool import labels_of, program
 
 Json = dict[str, Any]
 
@@ -28,6 +31,12 @@ HISTOGRAM_ENDS = ("_bucket", "_count", "_sum")
 SELECTOR = re.compile(r"(\w*\()?([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}(\[[^\]]*\])?")
 CHOSEN = ['job=~"$job"', 'instance=~"$instance"']
 COUNTED = ("rate(", "irate(", "increase(")
+GROUPED = re.compile(r"\bby \(([^)]*)\)")
+AGGREGATED = re.compile(r"\b(?:sum|min|max|count)\b")
+IN_LEGEND = re.compile(r"\{\{([^}]*)\}\}")
+OF_EVERY_TARGET = {"job", "instance"}  # Prometheus' own
+OF_NUMBERS = {"status"}  # matched by pattern; the values of all other labels are words of ours
+FIRST_TOKEN = "gateway_time_to_first_token_seconds_bucket"
 HOUR = Span(0, 3600, 15, 15)
 PROMTOOL = shutil.which("promtool")
 
@@ -148,8 +157,8 @@ def test_every_query_is_of_the_chosen_jobs_and_replicas(board: Json) -> None:
         selectors = SELECTOR.findall(query)
         assert selectors, query
         assert len(selectors) == query.count("{"), query
-        for _, _, matchers, _ in selectors:
-            assert matchers.split(",")[:2] == CHOSEN, query
+        for _, _, selected, _ in selectors:
+            assert selected.split(",")[:2] == CHOSEN, query
 
 
 @each_board
@@ -169,6 +178,44 @@ def test_every_metric_exists(board: Json) -> None:
     types = families()
     names = {name for query in queries(board) for _, name, _, _ in SELECTOR.findall(query)}
     assert {name for name in names if family_of(name, types) is None} == set()
+
+
+@each_board
+def test_a_query_selects_groups_and_names_by_labels_that_its_metrics_have(board: Json) -> None:
+    """One that is misspelt finds nothing, and `or vector(0)` would make a good 0 of that."""
+    for panel in panels(board):
+        for target in panel["targets"]:
+            query = target["expr"]
+            there = set(OF_EVERY_TARGET)
+            for _, name, selected, _ in SELECTOR.findall(query):
+                labels = labels_of(name) | OF_EVERY_TARGET
+                assert {label for label, _ in matchers(selected)} <= labels, query
+                there |= labels
+            grouped = {label for group in GROUPED.findall(query) for label in group.split(", ")}
+            assert grouped <= there, query
+            left = grouped if AGGREGATED.search(query) else there  # the others are gone
+            assert set(IN_LEGEND.findall(target["legendFormat"])) <= left - {"le"}, query
+
+
+@each_board
+def test_a_query_selects_by_words_that_the_program_uses(board: Json) -> None:
+    for query in queries(board):
+        for _, name, selected, _ in SELECTOR.findall(query):
+            for label, value in matchers(selected):
+                if label in OF_EVERY_TARGET | OF_NUMBERS or not value:
+                    continue
+                words = set(value.split("|"))
+                if label == "kind" and name.endswith("_tokens_total"):
+                    assert words <= set(TOKEN_KINDS), query
+                assert {word for word in words if f'"{word}"' not in program()} == set(), query
+
+
+@each_board
+def test_points_that_lead_to_a_trace_are_asked_for_where_there_are_some(board: Json) -> None:
+    for panel in panels(board):
+        for target in panel["targets"]:
+            may_have = panel["type"] == "timeseries" and FIRST_TOKEN in target["expr"]
+            assert target.get("exemplar", False) is may_have, panel["title"]
 
 
 def test_every_metric_of_the_gateway_is_on_a_board() -> None:

@@ -1,14 +1,21 @@
 """What the pictures of the boards say in numbers and colours."""
 
+from html import escape
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.grafana.drawing.frame import colour_of, legend_of
+from deploy.grafana.board import Board
+from deploy.grafana.build import BOARDS
+from deploy.grafana.drawing.frame import NO_DATA, box_of, card, colour_of, legend_of
 from deploy.grafana.drawing.numbers import marks, written
 from deploy.grafana.drawing.svg import NAMED, cut_to
 from deploy.grafana.panels import Thresholds
 from deploy.grafana.query import Span
+
+PICTURES = Path(__file__).parents[2] / "docs" / "dashboards"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,23 @@ def test_a_legend_names_its_labels() -> None:
     labels = {"worker": "w0", "outcome": "ok"}
     assert legend_of("{{worker}} is {{outcome}}{{nothing}}", labels) == "w0 is ok"
     assert legend_of("", labels) == "outcome=ok, worker=w0"
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board.name for board in BOARDS])
+def test_the_picture_that_is_kept_has_every_panel_where_the_board_has_it(board: Board) -> None:
+    """`python -m tests.support.mixed_traffic_run --minutes 6` draws them anew."""
+    picture = (PICTURES / f"{board.name}.svg").read_text("utf-8")
+    missing = [
+        panel["title"]
+        for panel in board.json()["panels"]
+        if (
+            f">{escape(panel['title'])}<" not in picture
+            if panel["type"] == "row"
+            else "".join(card(box_of(panel["gridPos"]), panel["title"])) not in picture
+        )
+    ]
+    assert missing == []
+    assert NO_DATA not in picture
 
 
 def test_what_is_too_long_ends_in_an_ellipsis() -> None:

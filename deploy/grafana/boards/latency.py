@@ -14,11 +14,15 @@ WRITTEN = rate(TOKENS, where='kind="completion"')
 
 
 def _quantiles(
-    histogram: str, by: str = "", *, shares: tuple[float, ...] = (0.5, 0.95)
+    histogram: str,
+    by: str = "",
+    *,
+    shares: tuple[float, ...] = (0.5, 0.95),
+    exemplars: bool = False,
 ) -> Iterator[Query]:
     legend = f" {{{{{by}}}}}" if by else ""
     for share in shares:
-        yield Query(quantile(share, histogram, by=by), f"p{share * 100:g}{legend}")
+        yield Query(quantile(share, histogram, by=by), f"p{share * 100:g}{legend}", exemplars)
 
 
 def _now() -> Row:
@@ -63,8 +67,11 @@ def _felt() -> Row:
             "Time to first token", "s",
             "From a request's arrival to the first token that its client may see: our own work, "
             "the queue, the reading of the prompt, and the thought where that is hidden. Below are "
-            "the parts.",
-            *_quantiles("gateway_time_to_first_token_seconds", "model", shares=(0.5, 0.95, 0.99)),
+            "the parts. Points are single requests, each with its trace.",
+            *_quantiles(
+                "gateway_time_to_first_token_seconds", "model",
+                shares=(0.5, 0.95, 0.99), exemplars=True,
+            ),
         ),
         lines(
             "Time between tokens", "s",

@@ -13,7 +13,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "gateway.serviceAccountName" . }}
+  serviceAccountName: {{ include "gateway.serviceAccountName" . | quote }}
   {{- include "gateway.podBasics" (dict "root" . "user" 10001 "group" 10001) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "gateway.graceSeconds" . }}
   {{- with include "gateway.scheduling" .Values.gateway }}
@@ -111,11 +111,11 @@ spec:
     name: {{ include "gateway.fullname" . }}
 - name: secrets
   secret:
-    secretName: {{ .Values.secrets.existingSecret }}
+    secretName: {{ .Values.secrets.existingSecret | quote }}
     defaultMode: 0440
     items:
       {{- range $name, $key := (include "gateway.secretKeys" . | fromYaml).keys }}
-      - {key: {{ $key }}, path: {{ $name }}}
+      - {key: {{ $key | quote }}, path: {{ $name }}}
       {{- end }}
 {{- with (include "gateway.workerKeys" . | fromYaml).keys }}
 - name: worker-keys
@@ -124,9 +124,9 @@ spec:
     sources:
       {{- range . }}
       - secret:
-          name: {{ .secret }}
+          name: {{ .secret | quote }}
           items:
-            - {key: {{ .key }}, path: {{ .worker }}}
+            - {key: {{ .key | quote }}, path: {{ .worker }}}
       {{- end }}
 {{- end }}
 {{- if eq .Values.migration.mode "initContainer" }}

@@ -23,8 +23,8 @@
 
 {{- define "gateway.ownerSecret" -}}
 secret:
-  secretName: {{ .Values.migration.secret.name }}
+  secretName: {{ .Values.migration.secret.name | quote }}
   defaultMode: 0440
   items:
-    - {key: {{ .Values.migration.secret.key }}, path: database-url}
+    - {key: {{ .Values.migration.secret.key | quote }}, path: database-url}
 {{- end -}}

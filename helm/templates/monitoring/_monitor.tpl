@@ -15,7 +15,7 @@ spec:
     matchLabels:
       {{- include "gateway.selector" (dict "root" .root "component" .component) | nindent 6 }}
   namespaceSelector:
-    matchNames: [{{ .root.Release.Namespace }}]
+    matchNames: [{{ .root.Release.Namespace | quote }}]
   {{ ternary "podMetricsEndpoints" "endpoints" $pod }}:
     - port: http
       path: /metrics

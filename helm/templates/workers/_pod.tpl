@@ -20,7 +20,7 @@ spec:
   # preStop, the drain, and a minute in which vLLM ends its processes.
   terminationGracePeriodSeconds: {{ add $pool.preStopSeconds $pool.shutdownSeconds 60 }}
   {{- with $pool.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | quote }}
   {{- end }}
   {{- with include "gateway.scheduling" $pool }}
   {{- trim . | nindent 2 }}
@@ -83,14 +83,14 @@ spec:
 # Not --api-key: others see a process's arguments.
 - name: VLLM_API_KEY
   valueFrom:
-    secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+    secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}
 {{- end }}
 {{- end }}
 {{- with .pool.huggingFaceTokenSecret }}
 {{- if .name }}
 - name: HF_TOKEN
   valueFrom:
-    secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+    secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -109,7 +109,7 @@ spec:
 {{- if eq .type "existingClaim" -}}
 - name: cache
   persistentVolumeClaim:
-    claimName: {{ required "modelCache.existingClaim: name the claim that modelCache.type asks for." .existingClaim }}
+    claimName: {{ required "modelCache.existingClaim: name the claim that modelCache.type asks for." .existingClaim | quote }}
 {{- else if eq .type "hostPath" -}}
 - name: cache
   hostPath:
