@@ -39,7 +39,7 @@ from app.gateway.meter import SHUTTING_DOWN, Meter
 from app.gateway.observe import observe
 from app.gateway.patience import patience, refuse_hopeless
 from app.gateway.prepare import prepare
-from app.gateway.record import record_intent, record_outcome
+from app.gateway.record import record_intent, record_outcome, refuse_unrecordable
 from app.gateway.rescue import rescue, stands
 from app.gateway.route import route
 from app.gateway.running import About, Run, Running
@@ -216,6 +216,7 @@ async def _ask(
     leaving = Leaving(run, work)
     async with call.watch(leaving.left), answer.pulse(lambda: meter.waiting):
         with patience(meter, leaving.goes_on, leaving.left):
+            refuse_unrecordable(meter, gateway.audit)
             meter.trace.step(Step.SCREEN)
             meter.screened = screened = await screen(
                 request,

@@ -7,6 +7,7 @@ import structlog
 
 from app.audit.recorder import Recorder
 from app.audit.recording import Recording
+from app.audit.spool.log import AuditUnavailable
 from app.errors import GatewayError
 from app.gateway.audit import intent_of, outcome_of, thoughts_of
 from app.gateway.defects import defect, log_crash
@@ -16,6 +17,13 @@ from app.limits.refusals import LimitReached
 from app.protocol.request import ChatRequest
 
 log = structlog.get_logger()
+
+
+def refuse_unrecordable(meter: Meter, audit: Recorder) -> None:
+    """Before a worker is asked even to count the prompt. Raises AuditUnavailable; whether a request
+    that passes can be recorded, its intent tells."""
+    if not audit.accepting and not _may_go_on(meter):
+        raise AuditUnavailable
 
 
 async def record_intent(meter: Meter, audit: Recorder) -> Recording:
@@ -58,7 +66,11 @@ async def _end_recording(recording: Recording, meter: Meter) -> None:
 
 
 def _recording(meter: Meter, audit: Recorder, request: ChatRequest | None) -> Recording:
-    principal = meter.principal
-    may_go_on = principal is not None and principal.audit_on_failure == "open_metadata"
     thoughts = partial(thoughts_of, meter)
+    may_go_on = _may_go_on(meter)
     return Recording(audit, intent_of(meter), request, thoughts=thoughts, may_go_on=may_go_on)
+
+
+def _may_go_on(meter: Meter) -> bool:
+    principal = meter.principal
+    return principal is not None and principal.audit_on_failure == "open_metadata"
