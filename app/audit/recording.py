@@ -246,6 +246,7 @@ class Recording:
             self._tenant,
             request.n,
             self._thoughts,
+            self._recorder.redaction(),
             self._recorder.keeping,
             self._recorder.clock,
         )

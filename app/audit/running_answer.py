@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from app.audit.content.known_scrub import KnownScrub
-from app.audit.content.stream_scrub import StreamScrub
+from app.audit.content.pieces import RedactedPieces
+from app.audit.content.redaction import Redaction
 from app.audit.spool.frames import Frame, FrameKind
 from app.audit.spool.log import SpoolLog, Written, has_failed
 from app.audit.spool.payloads import ChunkPayload, encode_chunk
 from app.protocol.events import Visible
 from app.protocol.request import Json
 from app.protocol.transcript import Transcript
-from app.store.secrets import scrub
 
 Thoughts = Callable[[], Mapping[int, str]]  # all that was thought so far, by choice
 
@@ -38,6 +38,7 @@ class RunningAnswer:
         tenant: str,
         choices: int,
         thoughts: Thoughts | None,
+        redaction: Redaction,
         keeping: Keeping,
         clock: Callable[[], float],
     ) -> None:
@@ -48,7 +49,8 @@ class RunningAnswer:
         self._thoughts = thoughts
         self._thoughts_due = 0.0
         self._thought_characters: dict[int, int] = {}  # that are in chunks
-        self._scrubs: dict[tuple[str, object], tuple[KnownScrub, StreamScrub]] = {}
+        self._redaction = redaction
+        self._pieces: RedactedPieces | None = RedactedPieces(redaction)  # None once they failed
         self._keeping = keeping
         self._clock = clock
         self._begun = False  # something was sent, or is about to be
@@ -80,9 +82,9 @@ class RunningAnswer:
             self._timer = None
 
     def chunk(self, prompt: str | None) -> Frame | None:
-        """What is new; None where nothing is."""
-        choices = {name: self._part(name, part) for name, part in self._transcript.taken().items()}
-        thoughts = self._new_thoughts()
+        """What is new, and may be kept; None where nothing is."""
+        taken, thoughts = self._transcript.taken(), self._new_thoughts()
+        choices, thoughts = self._redacted(taken, thoughts)
         if not (choices or thoughts):
             return None
         chunk = ChunkPayload(self._request_id, self._tenant, prompt, choices, thoughts)
@@ -119,27 +121,25 @@ class RunningAnswer:
             kept = self._thought_characters.get(choice, 0)
             if len(thought) > kept:
                 self._thought_characters[choice] = len(thought)
-                new[str(choice)] = self._scrub(str(choice), "thought", thought[kept:])
+                new[str(choice)] = thought[kept:]
         return new
 
-    def _part(self, name: str, part: str | Json) -> str | Json:
-        """Of what `Transcript.taken` gives for a choice."""
-        if isinstance(part, str):
-            return self._scrub(name, "text", part)
-        calls = [
-            [
-                index,
-                call_id and scrub(call_id),
-                called and scrub(called),
-                self._scrub(name, index, arguments),
-            ]
-            for index, call_id, called, arguments in part["calls"]
-        ]
-        return {**part, "text": self._scrub(name, "text", part["text"]), "calls": calls}
+    def _redacted(
+        self, choices: dict[str, Any], thoughts: dict[str, str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Without those of which all is held back."""
+        pieces = self._pieces
+        if pieces is None:
+            return {}, {}
+        try:
+            parts = {name: pieces.part(name, part) for name, part in choices.items()}
+            thought = {name: pieces.text(name, "thought", new) for name, new in thoughts.items()}
+        except Exception as error:  # noqa: BLE001 - whatever failed, the text was not searched
+            self._redaction.failed(error)
+            self._pieces = None
+            return {}, {}
+        return _those_with_text(parts), _those_with_text(thought)
 
-    def _scrub(self, choice: str, where: object, piece: str) -> str:
-        scrubbing = self._scrubs.get((choice, where))
-        if scrubbing is None:
-            scrubbing = self._scrubs[choice, where] = KnownScrub(), StreamScrub()
-        known, keys = scrubbing
-        return keys.feed(known.feed(piece))
+
+def _those_with_text(by_choice: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in by_choice.items() if part}

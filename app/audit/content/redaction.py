@@ -35,12 +35,12 @@ class Redaction:
         rules: FilterRules | None = None,
         failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self._rules = rules
-        self._failed = failed
+        self.rules = rules
+        self.failed = failed
 
     @property
     def masks(self) -> bool:
-        return bool(self._rules)
+        return bool(self.rules)
 
     def scrubbed(self, value: Json) -> bytes:
         """As it was sent, but for secrets of ours: a millisecond a megabyte."""
@@ -48,14 +48,14 @@ class Redaction:
 
     def masked(self, value: Json) -> bytes:
         """As it is stored. With many rules that takes half a second a megabyte. Never fails."""
-        if not self._rules:
+        if not self.rules:
             return self.scrubbed(value)
         try:
-            body = canonical(_masked(value, JsonFilter(self._rules)))
+            body = canonical(_masked(value, JsonFilter(self.rules)))
             if len(body) > MAX_BODY_BYTES:
                 raise ValueError(f"masked, a message has {len(body)} bytes")
         except Exception as error:  # noqa: BLE001 - whatever failed, the text was not searched
-            self._failed(error)
+            self.failed(error)
             return NOT_REDACTED
         return scrub_bytes(body)
 

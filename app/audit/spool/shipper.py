@@ -197,7 +197,7 @@ class Shipper:
                 self._away_since = self._clock()
                 log.error("audit_database_away", reason=reason_of(error))
             await self._report(behind=True)
-            await asyncio.sleep(_retry_seconds(self._failures))
+            await asyncio.sleep(retry_seconds(self._failures))
         self._failures += 1
 
     def _came_back(self) -> None:
@@ -238,7 +238,7 @@ class Shipper:
         self._metrics.audit_backlog(records, in_bytes=in_bytes, oldest_seconds=now - oldest)
 
 
-def _retry_seconds(failures: int) -> float:
-    """Doubling, and spread, so that replicas do not all come back at once."""
+def retry_seconds(failures: int) -> float:
+    """After so many others. Doubling, and spread, so that replicas do not all come back at once."""
     delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures, 16), MAX_RETRY_SECONDS)
     return delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -13,9 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.checkpoints.file_place import FilePlace
-from app.audit.checkpoints.keeper import CheckpointKeeper
+from app.audit.checkpoints.keeper import CheckpointKeeper, closing_frames
 from app.audit.checkpoints.publisher import Publisher
 from app.audit.checkpoints.signing import SigningKeys, derived_signing_keys
+from app.audit.content.answers import AnswerOf
 from app.audit.content.nodes import ROOT, TenantAddresses, message_payload
 from app.audit.log_reader import Part
 from app.audit.records import AuditIntent, AuditOutcome, Outcome
@@ -34,7 +35,7 @@ from tests.support.conditions import eventually, eventually_found
 
 KEYS = derived_signing_keys(b"pepper")
 ADDRESSES = TenantAddresses(b"pepper")
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0  # only spent on failure
 TENANT = "acme"
 WHOLE = Part()
 TABLES = "audit_events, audit_messages, audit_register, audit_spool_offsets"
@@ -115,19 +116,30 @@ class Replica:
         await eventually_found(found, DEADLINE_SECONDS, "it was shipped")
 
 
+def _no_answer(tenant: str, parent: bytes, body: bytes) -> tuple[bytes, bytes]:
+    raise AssertionError("nothing is recovered here")
+
+
 @asynccontextmanager
 async def replica(
-    root: Path, engine: AsyncEngine, *, keys: SigningKeys = KEYS, closes: bool = True
+    root: Path,
+    engine: AsyncEngine,
+    *,
+    keys: SigningKeys = KEYS,
+    closes: bool = True,
+    answer_of: AnswerOf = _no_answer,
 ) -> AsyncIterator[Replica]:
-    """At the end everything is shipped. `closes`: the chain is closed then."""
+    """At the end everything is shipped. `closes`: the chain is closed then. `answer_of` is for what
+    a dead process has left below the same root."""
     own = open_own(root)
     disk = RealDisk()
     metrics = Metrics(CollectorRegistry())
     spool = SpoolWriter(own.path, disk, writer=own.writer, segment_bytes=1024 * 1024)
-    shipper = Shipper(
-        engine, own, spool, disk, flush_seconds=0.001, metrics=metrics, answer_of=_no_answer
-    )
     publisher = Publisher(FilePlace(root / "checkpoints.jsonl"), metrics)
+    shipper = Shipper(
+        engine, own, spool, disk, flush_seconds=0.001, metrics=metrics, answer_of=answer_of,
+        closing=closing_frames(keys, publisher.offer),
+    )  # fmt: skip
     keeper = CheckpointKeeper(
         spool, keys, publisher, records=10**9, seconds=1e9, metrics=metrics,
         register=lambda: shipper.register_head,
@@ -145,10 +157,6 @@ async def replica(
         await publisher.close(DEADLINE_SECONDS)
     await spool.close()
     assert await shipper.drain(DEADLINE_SECONDS)
-
-
-def _no_answer(tenant: str, parent: bytes, body: bytes) -> tuple[bytes, bytes]:
-    raise AssertionError("nothing is recovered here")
 
 
 async def verified(

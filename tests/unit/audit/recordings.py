@@ -29,7 +29,8 @@ from tests.support.spool_reading import read_spool
 DIRECTORY = Path("/spool")
 SEGMENT_BYTES = 1024 * 1024
 TENANT = "acme"
-WRITE_SECONDS = 0.1
+WRITE_SECONDS = 60.0  # until a write counts as one of a disk that hangs; only spent on failure
+HANGING_SECONDS = 0.5  # where a test's disk does hang
 HELLO: Json = {"model": "qwythos", "messages": [{"role": "user", "content": "Hello!"}]}
 
 

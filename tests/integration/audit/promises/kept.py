@@ -11,7 +11,7 @@ from app.audit.content.compression import decompress
 from app.audit.content.nodes import MessageUnreadable, read_message_payload
 from app.audit.exchange import State, read_exchange
 from app.audit.spool.disk import RealDisk, SegmentFile
-from app.audit.spool.frames import FrameKind, FrameReader
+from app.audit.spool.frames import Frame, FrameKind, FrameReader
 from tests.support.gateway import Json, RunningGateway
 
 
@@ -54,10 +54,14 @@ class WitnessDisk(RealDisk):
         """Of each frame its payload, and what is compressed in that."""
         for written in self._written:
             yield bytes(written)
-            for frame in FrameReader().feed(bytes(written)):
-                yield frame.payload
-                if frame.kind == FrameKind.MESSAGE:
-                    yield _text_in(frame.payload)
+        for frame in self.frames():
+            yield frame.payload
+            if frame.kind == FrameKind.MESSAGE:
+                yield _text_in(frame.payload)
+
+    def frames(self) -> Iterator[Frame]:
+        for written in self._written:
+            yield from FrameReader().feed(bytes(written))
 
 
 class _WitnessFile:

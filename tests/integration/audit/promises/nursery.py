@@ -26,7 +26,7 @@ from app.rules.load import load
 from app.settings import Settings
 from tests.support.conditions import eventually, eventually_found
 
-WITHIN_SECONDS = 30.0  # only spent on failure
+WITHIN_SECONDS = 120.0  # of a busy machine; only spent on failure
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,21 @@
 """What is kept of an answer that was cut off: by its client, or by the end of its process."""
 
+import sys
+from asyncio import IncompleteReadError
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.audit.spool.disk import RealDisk
+from app.audit.spool.frames import FrameKind
+from app.settings import MIB
 from app.store.api_key import KeyDraft
 from app.store.keys import KeyStore
 from app.store.policy import Policy
+from tests.integration.audit.promises import holding
 from tests.integration.audit.promises.asking import spools
 from tests.integration.audit.promises.kept import Kept, kept
 from tests.support.answers import Answer
@@ -17,13 +24,15 @@ from tests.support.gateway import CHAT, HELLO, PEPPER, RunningGateway, StartGate
 from tests.support.raw_client import RawClient, connected
 from tests.support.scripted_worker import ScriptedWorker
 from tests.support.serving import serving
+from tests.support.spool_reading import read_segment
 
-WITHIN_SECONDS = 20.0  # only spent on failure
+WITHIN_SECONDS = 60.0  # only spent on failure
 WORDS = [f"word {number} of many, " for number in range(5_000)]
 WHOLE = "".join(WORDS)
 THOUGHT = "A thought "
 ENDLESS = Answer(WORDS, [THOUGHT, "indeed."], pace_seconds=0.002)
 SEEN_CHARACTERS = 2_000
+MORE_WORDS = 50
 
 
 class Watching:
@@ -44,6 +53,12 @@ class Watching:
         while len(self.text) < characters:
             self._raw += await self._client.chunk()
 
+    async def see_the_rest(self) -> None:
+        """Of a connection that has broken: what had arrived before."""
+        with suppress(IncompleteReadError, ConnectionResetError):  # which is its end
+            while piece := await self._client.chunk():
+                self._raw += piece
+
     @property
     def text(self) -> str:
         """Of the events that have come whole."""
@@ -52,30 +67,22 @@ class Watching:
         return "".join(one[0]["delta"].get("content") or "" for one in choices if one)
 
 
-async def recovered(
-    database_url: str,
-    worker: ScriptedWorker,
-    start_gateway: StartGateway,
-    key: str,
-    root: Path,
-    **settings: object,
-) -> tuple[Kept, str]:
-    """What is kept of an answer in the middle of which its process was killed, and what its client
-    had seen of it."""
-    async with (
-        serving(database_url, worker, **{"audit_directory": root} | settings) as served,  # type: ignore[arg-type]  # none is `program`
-        connected(served.port) as client,
-    ):
-        watching = Watching(client)
-        await watching.ask(key)
-        await watching.see(SEEN_CHARACTERS)
-        served.process.kill()
-        await served.process.wait()
+def has_chunk(root: Path) -> bool:
+    """Whether a recovery would find one."""
+    (spool,) = spools(root)
+    frames = read_segment(RealDisk(), root / spool, 1, end=MIB)
+    return any(frame.kind == FrameKind.CHUNK for frame in frames)
+
+
+async def recorded_crash(
+    worker: ScriptedWorker, start_gateway: StartGateway, root: Path, request_id: str
+) -> Kept:
+    """What another gateway has kept of an answer whose process died."""
     gateway = await start_gateway(worker, audit_directory=root)
     await eventually(lambda: len(spools(root)) == 1, WITHIN_SECONDS, "it is taken over")
-    row = await gateway.audited(watching.request_id)
+    row = await gateway.audited(request_id)
     assert (row.outcome, row.status) == ("crashed", 500)
-    return await kept(gateway, watching.request_id), watching.text
+    return await kept(gateway, request_id)
 
 
 @pytest.fixture
@@ -94,16 +101,24 @@ async def test_after_a_crash_the_text_up_to_the_last_chunk_is_there(
     worker.answers(ENDLESS)
     policy = Policy(audit="full+reasoning")
     key = (await keys.create(KeyDraft(name="test", policy=policy))).secret
-    found, seen = await recovered(
-        database_url, worker, start_gateway, key, root, audit_chunk_seconds=0.05
-    )
+    async with (
+        serving(database_url, worker, audit_directory=root, audit_chunk_seconds=0.05) as served,
+        connected(served.port) as client,
+    ):
+        watching = Watching(client)
+        await watching.ask(key)
+        await watching.see(SEEN_CHARACTERS)
+        await eventually(lambda: has_chunk(root), WITHIN_SECONDS, "a chunk of it is written")
+        served.process.kill()
+        await served.process.wait()
+    found = await recorded_crash(worker, start_gateway, root, watching.request_id)
     assert found.partial
     assert found.messages == HELLO
     assert found.parameters == {"model": "qwythos", "stream": True}
     text = found.answers["0"]["content"]
     assert text
     assert WHOLE.startswith(text)
-    assert WHOLE.startswith(seen)
+    assert WHOLE.startswith(watching.text)
     assert found.answers["0"]["reasoning"].startswith(THOUGHT)
 
 
@@ -114,14 +129,34 @@ async def test_after_a_crash_strict_has_all_that_its_client_saw(
     start_gateway: StartGateway,
     keys: KeyStore,
     root: Path,
+    tmp_path: Path,
 ) -> None:
+    """Its disk stands still before it dies, while its worker goes on."""
     worker.answers(ENDLESS)
     key = (await keys.create(KeyDraft(name="test"))).secret
-    found, seen = await recovered(database_url, worker, start_gateway, key, root, audit_strict=True)
+    stand = tmp_path / "stand"
+    program = (sys.executable, "-m", holding.__name__, "write", str(stand))
+    settings = {"audit_directory": root, "audit_strict": True, "audit_write_seconds": 600}
+    async with (
+        serving(database_url, worker, program=program, **settings) as served,
+        connected(served.port) as client,
+    ):
+        watching = Watching(client)
+        await watching.ask(key)
+        await watching.see(SEEN_CHARACTERS)
+        stand.touch()
+        held = stand.with_suffix(".held")
+        await eventually(held.exists, WITHIN_SECONDS, "the disk stands still")
+        said = worker.only.events_sent + MORE_WORDS
+        await eventually(lambda: worker.only.events_sent > said, WITHIN_SECONDS, "more is said")
+        served.process.kill()
+        await served.process.wait()
+        await watching.see_the_rest()
+    found = await recorded_crash(worker, start_gateway, root, watching.request_id)
     assert found.partial
     assert found.messages == HELLO
-    assert len(seen) >= SEEN_CHARACTERS
-    assert found.answers["0"]["content"].startswith(seen)
+    assert len(watching.text) >= SEEN_CHARACTERS
+    assert found.answers["0"]["content"].startswith(watching.text)
     assert WHOLE.startswith(found.answers["0"]["content"])
 
 

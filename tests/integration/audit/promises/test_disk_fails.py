@@ -19,9 +19,9 @@ from tests.support.faulty_disk import FaultyDisk, Operation
 from tests.support.gateway import RunningGateway, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
-# Time for a disk to fail while the worker reads the prompt.
-READING = Answer(prefill_seconds=0.5)
 STREAMS = 5
+# Held for so long a disk counts as one that hangs; the real one below takes less.
+HANG_SECONDS = 2.0
 
 WAYS_TO_FAIL = [
     pytest.param(Operation.WRITE, errno.EIO, id="write"),
@@ -58,10 +58,22 @@ async def test_while_the_disk_fails_no_worker_sees_anything(
     assert (await gateway.audited(response.request_id)).outcome == "completed"
 
 
+async def test_while_the_disk_fails_no_worker_is_asked_to_count_a_long_prompt(
+    disk: FaultyDisk, gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    long = [{"role": "user", "content": "word " * worker.max_model_len}]
+    assert (await gateway.chat(messages=long)).status == 200
+    assert worker.paths.count("/tokenize") == 1
+    disk.fail(Operation.WRITE, errno.EIO)
+    check_refused(await gateway.chat())
+    check_refused(await gateway.chat(messages=long))
+    assert worker.paths.count("/tokenize") == 1
+
+
 async def test_a_disk_that_hangs_counts_as_one_that_fails(
     disk: FaultyDisk, start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
-    gateway = await start_gateway(worker, audit_write_seconds=0.2)
+    gateway = await start_gateway(worker, audit_write_seconds=HANG_SECONDS)
     with disk.hold_syncs():
         for stream in (False, True):
             check_refused(await gateway.chat(stream=stream))
@@ -74,7 +86,7 @@ async def test_a_disk_that_hangs_counts_as_one_that_fails(
 async def test_while_the_disk_hangs_nothing_new_waits_for_it(
     disk: FaultyDisk, start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
-    gateway = await start_gateway(worker, audit_write_seconds=0.2)
+    gateway = await start_gateway(worker, audit_write_seconds=HANG_SECONDS)
     with disk.hold_syncs():
         check_refused(await gateway.chat())
         waiting = gateway.app.state.gateway.audit.spool._writer.waiting_bytes
@@ -88,7 +100,8 @@ async def test_a_full_disk_refuses_what_is_new_and_running_streams_end(
     disk: FaultyDisk, start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
     gateway = await start_gateway(worker)
-    worker.answers(Answer(["word "] * 60, pace_seconds=0.05))
+    filled = asyncio.Event()
+    worker.answers(Answer(["word "] * 60, until=filled, until_after=20, pace_seconds=0.02))
     streams = [asyncio.ensure_future(gateway.chat(stream=True)) for _ in range(STREAMS)]
     await worker.received(STREAMS)
     worker.answers(Answer())
@@ -105,6 +118,7 @@ async def test_a_full_disk_refuses_what_is_new_and_running_streams_end(
     assert gateway.drain.in_flight == STREAMS
     assert len(worker.requests) == STREAMS + answered
 
+    filled.set()
     for stream in streams:
         response = await stream
         assert response.stream.finish_reasons == ["stop"]
@@ -124,11 +138,13 @@ async def test_an_answer_whose_end_cannot_be_recorded_has_none(
     gateway: RunningGateway,
     worker: ScriptedWorker,
 ) -> None:
-    worker.answers(READING)
+    read = asyncio.Event()
+    worker.answers(Answer(until=read))
     with capture_logs() as logs:
         asked = [asyncio.ensure_future(gateway.chat(stream=stream)) for stream in (False, True)]
         await worker.received(2)
         disk.fail(operation)
+        read.set()
         whole, streamed = await asyncio.gather(*asked)
 
     check_refused(whole)

@@ -19,7 +19,7 @@ from tests.integration.audit.promises.whole_log import read_log
 from tests.integration.audit.promises.witnesses import Serving, Witnesses
 from tests.integration.audit.replica import TABLES, tamper, verified
 from tests.support.answers import Answer
-from tests.support.conditions import eventually
+from tests.support.conditions import eventually, eventually_found
 from tests.support.faulty_disk import FaultyDisk, Operation
 from tests.support.gateway import PEPPER, RunningGateway, running_gateway
 from tests.support.scripted_worker import ScriptedWorker
@@ -118,6 +118,11 @@ async def test_nobody_has_seen_what_the_log_does_not_have_however_often_the_disk
         audit_strict=strict,
         **SETTINGS,
     ) as gateway:
+
+        async def serves() -> bool | None:
+            """The real disk, with all that was written, may be slow for a while."""
+            return True if (await gateway.chat()).status == 200 else None
+
         clients = Witnesses(gateway.key, chance, MAX_CHARACTERS)
         clients.serving.append(Serving(gateway.url, strict))
         async with aiohttp.ClientSession() as http, TaskGroup() as group:
@@ -125,7 +130,7 @@ async def test_nobody_has_seen_what_the_log_does_not_have_however_often_the_disk
                 group.create_task(clients.talk(http))
             await fail_again_and_again(disk, gateway, clients, chance)
             clients.stopped = True
-        assert (await gateway.chat()).status == 200
+        await eventually_found(serves, WITHIN_SECONDS, "it serves")
     assert disk.misused == []
     assert spools(root) == []  # with all shipped; no request is left to a recovery
 

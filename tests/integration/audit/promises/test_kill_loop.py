@@ -42,6 +42,9 @@ SETTINGS = {
     "audit_flush_seconds": 0.05,
     "audit_chunk_seconds": 0.02,
     "audit_checkpoint_seconds": 0.2,
+    # No disk fails here, and no database: one that is slow for a while refuses nobody.
+    "audit_write_seconds": 60,
+    "key_outage_seconds": 600,
 }
 
 

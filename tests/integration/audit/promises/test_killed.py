@@ -118,7 +118,14 @@ async def test_each_request_of_a_killed_process_has_one_end(
             other = await start_gateway(worker, audit_directory=root)
         served = await stack.enter_async_context(
             serving(
-                database_url, worker, program=program, audit_directory=root, audit_write_seconds=600
+                database_url,
+                worker,
+                program=program,
+                audit_directory=root,
+                audit_write_seconds=600,
+                # Where the disk stands still, nothing else has come before the record of the end.
+                audit_chunk_seconds=600,
+                audit_checkpoint_seconds=600,
             )
         )
         if hasattr(resource, "prlimit"):  # on Linux alone one process can limit another
@@ -190,6 +197,8 @@ async def test_processes_have_a_spool_each_and_an_orderly_end_leaves_nothing(
         database_url, worker, "--processes", "2", audit_directory=root, audit_flush_seconds=60
     ) as served:
         before = await children(served)
+        # It is ready as soon as one of them is.
+        await eventually(lambda: len(spools(root)) == 2, WITHIN_SECONDS, "both have a spool")
         found = await served_by_all(served)
         assert len(found) == 2
         os.kill(before[0], signal.SIGKILL)  # idle, and nothing of it is in the database

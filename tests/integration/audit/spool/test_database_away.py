@@ -118,7 +118,7 @@ async def test_what_cannot_be_shipped_at_the_end_waits_for_the_next_process(
         await away_engine.dispose()
         await asyncio.to_thread(server.stop)
         with capture_logs() as logs:
-            assert not await process.shipper.drain(0.05)
+            assert not await process.shipper.drain(1.0)  # time to read what waits
         assert logs[-1]["event"] == "audit_spool_left_behind"
         assert process.figures[0] == 6
     await asyncio.to_thread(server.start)

@@ -57,6 +57,23 @@ def test_a_directory_is_private_and_named_by_nothing_of_a_request(tmp_path: Path
     own.close()
 
 
+def test_a_directory_is_there_also_after_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name or that of one above it stands in was synced once it stood there."""
+    synced: dict[int, list[str]] = {}
+
+    def note(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = os.listdir(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    root = tmp_path / "home" / "audit"
+    own = open_own(root)
+    own.close()
+    for path in (root.parent, root, own.path):
+        assert path.name in synced[path.parent.stat().st_ino]
+
+
 def test_each_writer_has_its_own(tmp_path: Path) -> None:
     first, second = open_own(tmp_path), open_own(tmp_path)
     assert first.path != second.path
