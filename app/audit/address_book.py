@@ -12,7 +12,8 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE there (tenant TEXT, address BLOB, PRIMARY KEY (tenant, address)) WITHOUT ROWID;
 CREATE TABLE wanted (
-    tenant TEXT, address BLOB, writer TEXT, sequence INTEGER, request_id TEXT,
+    tenant TEXT, address BLOB, first_day INTEGER, last_day INTEGER,
+    writer TEXT, sequence INTEGER, request_id TEXT,
     PRIMARY KEY (tenant, address)
 ) WITHOUT ROWID;
 CREATE TABLE parents (
@@ -41,11 +42,9 @@ class AddressBook:
 
     def want(self, references: Iterable[Reference]) -> None:
         self._database.executemany(
-            "INSERT OR IGNORE INTO wanted VALUES (?, ?, ?, ?, ?)",
-            (
-                (_text(each.tenant), each.address, each.writer, each.sequence, each.request_id)
-                for each in references
-            ),
+            "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET first_day = max(first_day, excluded.first_day)",
+            (_wanted(each) for each in references),
         )
 
     def want_parent(self, tenant: str, parent: bytes, child: bytes, stored_on: date) -> None:
@@ -57,10 +56,10 @@ class AddressBook:
         )
 
     def missing(self) -> Iterator[Reference]:
-        """What events want and is not there."""
+        """What events want and is not there: for the first that wants it, with the first day of the
+        last one."""
         for row in self._database.execute(f"SELECT * FROM wanted AS w WHERE {_ABSENT}"):  # noqa: S608 - our own words
-            tenant, address, writer, sequence, request_id = row
-            yield Reference(tenant, address, 0, 0, writer, sequence, request_id)
+            yield Reference(*row)
 
     def missing_parents(self, oldest: date) -> Iterator[tuple[str, bytes, bytes]]:
         """Tenant, address, and a message that comes after it and was stored after that day."""
@@ -68,6 +67,14 @@ class AddressBook:
             f"SELECT tenant, address, child FROM parents AS w WHERE stored_on > ? AND {_ABSENT}",  # noqa: S608 - our own words
             (oldest.isoformat(),),
         )
+
+
+def _wanted(each: Reference) -> tuple[object, ...]:
+    """As a row."""
+    return (
+        _text(each.tenant), each.address, each.first_day, each.last_day,
+        each.writer, each.sequence, each.request_id,
+    )  # fmt: skip
 
 
 def _text(text: str) -> str:

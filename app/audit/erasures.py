@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.audit.bounds import within_bounds
 from app.audit.spool.frames import FrameKind
 from app.store.tables import audit_events
 from app.store.transaction import in_transaction
@@ -46,7 +47,7 @@ async def erasures_of(
     of_kind = column.kind == literal_column(str(int(FrameKind.ERASURE)))
     events = (
         select(column.recorded_at, column.payload)
-        .where(of_kind, column.tenant == tenant)
+        .where(of_kind, column.tenant == tenant, within_bounds(column))
         .order_by(column.recorded_at)
     )
     found: dict[bytes, Erasure] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.audit.bounds import BEGINNING, END, in_sql
 from app.audit.chain import ChainHead
 from app.audit.projection import COLUMNS
 from app.audit.spool.frames import FrameKind
@@ -32,8 +33,22 @@ PAGE_SECONDS = 120.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_BEGINNING = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
-_END = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+# Before the first event that a page can have: whoever may insert chooses any number.
+_NOTHING_YET = (-(2**63), BEGINNING - _MICROSECOND)
+_MAX_BEYOND_BOUNDS = 1_000  # to be told of: they show what was done, and are no evidence
+
+
+def _readable(column: str) -> str:
+    """As a column that the driver can read: a year that it cannot is one of no payload's."""
+    return (
+        f"CASE WHEN {column} >= timestamptz '10000-01-01Z' THEN 'infinity' "
+        f"WHEN {column} < timestamptz '0001-01-01Z' THEN '-infinity' "
+        f"ELSE {column} END AS {column}"
+    )
+
+
+_MOMENTS = {"received_at", "settled_at"}
+_COLUMNS = ", ".join(_readable(name) if name in _MOMENTS else name for name in COLUMNS)
 
 _WRITERS = """
 WITH RECURSIVE found AS (
@@ -48,11 +63,31 @@ WITH RECURSIVE found AS (
 SELECT writer FROM found WHERE writer IS NOT NULL
 """
 _EVENTS = f"""
-SELECT recorded_at, sequence, kind, hash, payload, {", ".join(COLUMNS)}
+SELECT recorded_at, sequence, kind, hash, payload, {_COLUMNS}
 FROM audit_events
 WHERE writer = $1 AND (sequence, recorded_at) > ($2::bigint, $3::timestamptz)
   AND recorded_at >= $4 AND recorded_at < $5
 ORDER BY sequence, recorded_at LIMIT {PAGE_EVENTS}
+"""  # noqa: S608 - names of our own
+# Plans leave out all partitions but those that a gateway never makes.
+_BEYOND_BOUNDS = f"""
+SELECT writer, sequence, request_id, (recorded_at AT TIME ZONE 'UTC')::text AS recorded_at
+FROM audit_events WHERE recorded_at < {in_sql(BEGINNING)} OR recorded_at >= {in_sql(END)}
+ORDER BY writer, sequence LIMIT {_MAX_BEYOND_BOUNDS}
+"""  # noqa: S608 - moments of our own
+# Of a time that is none of a gateway's no chain can begin, and none does at 0.
+_REGISTER = f"""
+SELECT number, writer, entry, hash, CASE
+    WHEN registered_at >= {in_sql(BEGINNING)} AND registered_at < {in_sql(END)} THEN registered_at
+    ELSE 'epoch'
+END AS registered_at
+FROM audit_register ORDER BY number
+"""  # noqa: S608 - moments of our own
+_BEFORE = f"""
+SELECT recorded_at, sequence, kind, hash, payload, {_COLUMNS}
+FROM audit_events
+WHERE writer = $1 AND sequence = $2 AND recorded_at < $3
+ORDER BY recorded_at DESC LIMIT 1
 """  # noqa: S608 - names of our own
 _MISSING = """
 SELECT wanted.place
@@ -73,7 +108,7 @@ WHERE inhparent IN ('audit_events'::regclass, 'audit_messages'::regclass)
 @dataclass(frozen=True, slots=True)
 class Part:
     """Of the log, by when events were recorded, from `since` on and before `until`; None is no
-    bound."""
+    bound but those of whatever a gateway can record."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -82,11 +117,28 @@ class Part:
     def whole(self) -> bool:
         return self.since is None and self.until is None
 
+    def has(self, at: int) -> bool:
+        """What was recorded then, in microseconds since the epoch."""
+        return (self.since is None or at >= microseconds_of(self.since)) and (
+            self.until is None or at < microseconds_of(self.until)
+        )
+
     @property
     def days(self) -> tuple[date, date]:
         """On which the messages of these events may have been stored."""
-        since, until = self.since or _BEGINNING, self.until or _END
-        return since.date() - timedelta(days=1), until.date()
+        first = date.min if self.since is None else self.since.date() - timedelta(days=1)
+        return first, date.max if self.until is None else self.until.date()
+
+
+@dataclass(frozen=True, slots=True)
+class BeyondBounds:
+    """An event that no gateway can have recorded. `recorded_at` as the database writes it, in
+    UTC."""
+
+    writer: str
+    sequence: int
+    request_id: str | None
+    recorded_at: str
 
 
 class LogReader:
@@ -94,8 +146,8 @@ class LogReader:
 
     def __init__(self, engine: AsyncEngine, part: Part) -> None:
         self._engine = engine
-        self._since = part.since or _BEGINNING
-        self._until = part.until or _END
+        self._since = part.since or BEGINNING
+        self._until = part.until or END
 
     async def size(self) -> int:
         """About how many events and messages there are in the whole log."""
@@ -114,12 +166,19 @@ class LogReader:
             last = page[-1]
             yield page
 
+    async def before(self, first: StoredEvent) -> list[StoredEvent]:
+        """What the first event of this part follows; nothing where that is missing."""
+        if self._since == BEGINNING:
+            return []
+        rows = await self.fetch(_BEFORE, first.writer, first.sequence - 1, self._since)
+        return [_event(first.writer, row) for row in rows]
+
     async def behind(self, writer: str, last: StoredEvent) -> list[StoredEvent]:
         """What follows the last event of this part, to the checkpoint that covers it."""
-        if self._until is _END:
+        if self._until == END:
             return []
         found: list[StoredEvent] = []
-        while len(found) < MAX_EVENTS_BEHIND and (page := await self._page(writer, last, _END)):
+        while len(found) < MAX_EVENTS_BEHIND and (page := await self._page(writer, last, END)):
             for event in page:
                 found.append(event)
                 if event.kind == FrameKind.CHECKPOINT:
@@ -127,10 +186,13 @@ class LogReader:
             last = page[-1]
         return found
 
+    async def beyond_bounds(self) -> list[BeyondBounds]:
+        """Events of the whole log, at times that `writers` and `events` leave out."""
+        rows = await self.fetch(_BEYOND_BOUNDS)
+        return [BeyondBounds(**row) for row in rows]
+
     async def register(self) -> list[RegisterRow]:
-        rows = await self.fetch(
-            "SELECT number, writer, entry, hash, registered_at FROM audit_register ORDER BY number"
-        )
+        rows = await self.fetch(_REGISTER)
         return [
             RegisterRow(**{**row, "registered_at": microseconds_of(row["registered_at"])})
             for row in rows
@@ -168,7 +230,7 @@ class LogReader:
     async def _page(
         self, writer: str, last: StoredEvent | None, until: datetime
     ) -> list[StoredEvent]:
-        sequence, at = (-1, _BEGINNING) if last is None else (last.sequence, moment_of(last.at))
+        sequence, at = _NOTHING_YET if last is None else (last.sequence, moment_of(last.at))
         rows = await self.fetch(_EVENTS, writer, sequence, at, self._since, until)
         return [_event(writer, row) for row in rows]
 

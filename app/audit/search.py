@@ -1,6 +1,7 @@
 """Reading the audit log back: a page of requests, or one of them.
 
-Each search goes along an index, newest first, through no more days than were asked for.
+Each search goes along an index, newest first, through no more days than were asked for. Events that
+no gateway can have recorded are left out: `gateway audit verify` tells of them.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.audit.bounds import BEGINNING, in_sql, within_bounds
 from app.audit.records import Outcome
 from app.audit.row import AuditRow, Event, row_of
 from app.audit.search_cursor import Cursor, decode_cursor, encode_cursor
@@ -109,7 +111,11 @@ async def find_audit_record(engine: AsyncEngine, request_id: str) -> AuditRow | 
     event = audit_events.c
     wanted = (
         select(event.kind, event.recorded_at, event.writer, event.sequence, event.payload)
-        .where(event.request_id == request_id, or_(_is(event, _INTENT), _is(event, _OUTCOME)))
+        .where(
+            event.request_id == request_id,
+            or_(_is(event, _INTENT), _is(event, _OUTCOME)),
+            within_bounds(event),
+        )
         .order_by(event.recorded_at)
     )
 
@@ -127,8 +133,7 @@ async def find_audit_record(engine: AsyncEngine, request_id: str) -> AuditRow | 
     return row_of(event_of, payloads.get(_INTENT), payloads.get(_OUTCOME))
 
 
-# Of a request whose reception nobody knows.
-_EVER: ColumnElement[datetime] = literal_column("timestamptz '-infinity'")
+_BEGINNING: ColumnElement[datetime] = literal_column(in_sql(BEGINNING))
 _EQUAL = ("key_id", "tenant", "model", "outcome", "conversation")  # columns, as asked for
 _INTENT, _OUTCOME = FrameKind.INTENT, FrameKind.OUTCOME
 # For this transaction only. These scans read all of a day, and of all other days, before the first
@@ -176,7 +181,9 @@ def _statement(query: AuditQuery) -> Select[Any]:
         .where(
             other.c.request_id == columns.request_id,
             _is(other.c, _INTENT),
-            other.c.recorded_at >= func.coalesce(columns.received_at, _EVER) - CLOCK_SKEW,
+            within_bounds(other.c),
+            # Also where nobody knows of its reception, or was told of one before the calendar.
+            other.c.recorded_at >= func.greatest(columns.received_at, _BEGINNING) - CLOCK_SKEW,
             other.c.recorded_at <= columns.recorded_at + CLOCK_SKEW,
         )
         .limit(1)
@@ -191,7 +198,8 @@ def _statement(query: AuditQuery) -> Select[Any]:
 
 
 def _conditions(columns: Any, query: AuditQuery) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
+    conditions: list[ColumnElement[bool]] = [within_bounds(columns)]
+    conditions += [
         columns[name] == value for name in _EQUAL if (value := getattr(query, name)) is not None
     ]
     if query.since is not None:
@@ -219,7 +227,11 @@ def _is(columns: Any, kind: FrameKind) -> ColumnElement[bool]:
 def _has_outcome(
     event: FromClause, other: FromClause, since: datetime | None
 ) -> ColumnElement[bool]:
-    conditions = [other.c.request_id == event.c.request_id, _is(other.c, _OUTCOME)]
+    conditions = [
+        other.c.request_id == event.c.request_id,
+        _is(other.c, _OUTCOME),
+        within_bounds(other.c),
+    ]
     if since is not None:
         conditions.append(other.c.recorded_at >= since - CLOCK_SKEW)
     return exists(select(text("1")).where(*conditions).correlate(event))

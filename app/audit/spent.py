@@ -46,9 +46,10 @@ def _subject(key_id: str | None, tenant: str | None) -> ColumnElement[bool]:
 
 
 def _sum(subject: ColumnElement[bool], since: float, until: float) -> Select[tuple[int]]:
-    settled_at = audit_events.c.settled_at
-    return select(func.sum(audit_events.c.charged_tokens)).where(
-        subject, settled_at >= _moment(since), settled_at <= _moment(until)
+    settled_at, charged = audit_events.c.settled_at, audit_events.c.charged_tokens
+    # Nobody is charged less than nothing: whoever inserts such a row would give a budget back.
+    return select(func.sum(charged)).where(
+        subject, charged > 0, settled_at >= _moment(since), settled_at <= _moment(until)
     )
 
 

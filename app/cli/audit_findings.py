@@ -8,7 +8,10 @@ MAX_CHAINS_SHOWN = 50  # of a log that is all wrong the first ones are enough
 
 def summary(report: Report) -> str:
     """Some lines for a person. Nothing in it can steer a terminal."""
-    lines = [
+    lines = []
+    if report.subject is not None:
+        lines += [f"The file says that it is {cell(report.subject)}. Nobody has signed that.", ""]
+    lines += [
         f"Verified {counted(report.chains, 'chain')}, {counted(report.events, 'event')}, "
         f"{counted(report.messages, 'message')}, {counted(report.checkpoints, 'checkpoint')}, "
         f"{counted(report.register_rows, 'row')} of the register.",

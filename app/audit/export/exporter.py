@@ -1,16 +1,19 @@
 """The log, or a part of it, out of Postgres and into a file that a stranger can verify.
 
 Of events that somebody else's requests are, in an export for one tenant or key, only the hash of
-the payload is written: the chain can be followed, and nothing of them be read.
+the payload is written: the chain can be followed, and nothing of them be read. So it is with events
+outside of the part, which it takes to verify it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import __version__
+from app.audit.chain import ChainHead
+from app.audit.checkpoints.checkpoint import CheckpointUnreadable, parse_checkpoint
 from app.audit.export.formats import Sink
 from app.audit.export.messages import MessageExport
 from app.audit.export.query import ExportQuery
@@ -22,9 +25,11 @@ from app.audit.export.records import (
     Record,
 )
 from app.audit.log_reader import LogReader
+from app.audit.part_reader import PartReader
 from app.audit.projection import columns_of
 from app.audit.spool.frames import FrameKind
 from app.audit.verify.evidence import RegisterRow, StoredEvent
+from app.audit.verify.verifier import SHIPPING_SECONDS
 
 # Of nobody's requests, and what every verification needs.
 _FOR_ALL = frozenset({FrameKind.REGISTRATION, FrameKind.CHECKPOINT, FrameKind.RETENTION})
@@ -68,6 +73,7 @@ class Exporter:
     ) -> None:
         """`progress` is told of events and messages."""
         self._reader = LogReader(engine, query.part)
+        self._chains = PartReader(engine, query.part)
         self._query = query
         self._tenant = query.tenant  # whose erasures are shown
         self._public_keys = tuple(public_keys)
@@ -80,12 +86,14 @@ class Exporter:
         if self._tenant is None and self._query.key_id is not None:
             self._tenant = await self._tenant_of(self._query.key_id)
         # Before the chains, each of which is then at least as long as this says.
-        writers = await self._reader.writers()
-        written.write(await self._manifest())
+        writers = await self._chains.writers()
+        manifest = await self._manifest()
+        written.write(manifest)
         for row in await self._reader.register():
             written.write(row)
         for payload in published:
-            written.write(PublishedCheckpoint(payload))
+            if not _is_ahead(payload, manifest.shipped):
+                written.write(PublishedCheckpoint(payload))
         with MessageExport(self._reader, self._query, written.write, self._progress) as messages:
             for writer in sorted(writers):
                 await self._export_chain(writer, written, messages)
@@ -113,33 +121,50 @@ class Exporter:
         )
 
     async def _export_chain(self, writer: str, written: _Written, messages: MessageExport) -> None:
-        last: StoredEvent | None = None
-        async for events in self._reader.events(writer):
+        async for events in self._chains.chain(writer):
             shown = [self._shown(event) for event in events]
             for event in shown:
                 written.write(event)
             await messages.follow(shown)
             self._progress(len(events))
-            last = events[-1]
-        if last is not None:
-            for event in await self._reader.behind(writer, last):
-                of_the_chain = event.kind in _FOR_ALL
-                written.write(event if of_the_chain else replace(event, payload=None))
 
     def _shown(self, event: StoredEvent) -> StoredEvent:
-        query = self._query
-        if (query.tenant is None and query.key_id is None) or event.kind in _FOR_ALL:
+        if event.kind in _FOR_ALL:
             return event
+        is_shown = event.kind == FrameKind.ERASURE or self._query.part.has(event.at)
+        if is_shown and self._is_for_some:
+            is_shown = self._is_theirs(event)
+        return event if is_shown else replace(event, payload=None)
+
+    @property
+    def _is_for_some(self) -> bool:
+        return self._query.tenant is not None or self._query.key_id is not None
+
+    def _is_theirs(self, event: StoredEvent) -> bool:
+        query = self._query
         assert event.payload is not None  # noqa: S101 - the database has it
         columns = columns_of(event.kind, event.payload)
         if event.kind == FrameKind.ERASURE:  # a tenant's, not a key's
-            is_shown = columns["tenant"] == self._tenant
-        else:
-            is_shown = query.tenant in (None, columns["tenant"]) and query.key_id in (
-                None,
-                columns["key_id"],
-            )
-        return event if is_shown else replace(event, payload=None)
+            return bool(columns["tenant"] == self._tenant)
+        return query.tenant in (None, columns["tenant"]) and query.key_id in (
+            None,
+            columns["key_id"],
+        )
+
+
+def _is_ahead(payload: bytes, shipped: Mapping[str, ChainHead]) -> bool:
+    """Whether it is of an event that may still be on its way into the database: a verification
+    of the file, later, would miss that."""
+    try:
+        checkpoint = parse_checkpoint(payload)
+    except CheckpointUnreadable:
+        return False
+    head = shipped.get(checkpoint.writer)
+    age = datetime.now(UTC) - checkpoint.at
+    is_fresh = age.total_seconds() < SHIPPING_SECONDS
+    # What closes a chain is the event behind the one that it states.
+    last = checkpoint.sequence + checkpoint.closed
+    return is_fresh and head is not None and head.sequence < last
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -6,10 +6,11 @@ writer and number, and among or behind them the messages; last the end, with how
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 from app.audit.chain import ChainHead
 from app.audit.content.nodes import StoredMessage
+from app.audit.log_reader import Part
 from app.audit.verify.evidence import RegisterRow, StoredEvent
 
 FORMAT = 1
@@ -36,9 +37,10 @@ class Manifest:
     shipped: Mapping[str, ChainHead] = field(default_factory=dict)
 
     @property
-    def whole(self) -> bool:
-        """No event is left out; of some only the hashes may be there."""
-        return self.since is None and self.until is None
+    def part(self) -> Part:
+        """No event of it is left out; of some only the hashes may be there. Raises
+        ExportUnreadable."""
+        return Part(_moment(self.since), _moment(self.until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,18 @@ class End:
     messages: int
     register: int
     checkpoints: int
+
+
+def _moment(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ExportUnreadable(f"a range from or to {value!r}, which is no time") from None
+    if moment.tzinfo is None:
+        raise ExportUnreadable(f"a range from or to {value!r}, which has no time zone")
+    return moment
 
 
 Record = Manifest | RegisterRow | PublishedCheckpoint | StoredEvent | ExportedMessage | End

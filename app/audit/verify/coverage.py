@@ -53,7 +53,8 @@ class Coverage:
         while self._next is not None and self._next.head.sequence <= sequence:
             if self._next.head.sequence == sequence:
                 self.state(self._next)
-                self._closing = self._next if self._next.closed else self._closing
+                if self._next.closed and self._next.binding:
+                    self._closing = self._next
             self._next = next(self._statements, None)
 
     def state(self, statement: Statement) -> None:
@@ -75,10 +76,14 @@ class Coverage:
             self._cover(sequence)
 
     def ahead(self) -> list[Statement]:
-        """At the end of the chain: the first and the last statement of more than is there."""
-        first = last = self._next
-        while (statement := next(self._statements, None)) is not None:
-            last = statement
+        """At the end of the chain: the first and the last binding statement of more than is
+        there."""
+        first: Statement | None = None
+        last: Statement | None = None
+        while (statement := self._next) is not None:
+            if statement.binding:
+                first, last = first or statement, statement
+            self._next = next(self._statements, None)
         if first is None or last is None:
             closing = self._closing
             # What states the end stands behind it, as an event of its own.

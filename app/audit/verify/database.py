@@ -10,10 +10,11 @@ from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit.log_reader import PAGE_EVENTS, LogReader, Part
+from app.audit.log_reader import PAGE_EVENTS, BeyondBounds, LogReader, Part
+from app.audit.part_reader import PartReader
 from app.audit.verify.chain import ChainVerifier
 from app.audit.verify.evidence import Reference, StoredEvent
-from app.audit.verify.findings import Report
+from app.audit.verify.findings import Finding, Problem, Report
 from app.audit.verify.published import PublishedCheckpoints
 from app.audit.verify.stored_messages import verify_messages
 from app.audit.verify.verifier import Verifier
@@ -39,6 +40,7 @@ class DatabaseVerification:
         progress: Progress = lambda count: None,
     ) -> None:
         self._reader = LogReader(engine, part)
+        self._chains = PartReader(engine, part)
         self._keys = keys
         self._published = published
         self._report = report
@@ -50,7 +52,7 @@ class DatabaseVerification:
     async def run(self) -> Report:
         """Raises DatabaseUnavailable."""
         reader = self._reader
-        writers = await reader.writers()
+        writers = await self._chains.writers()
         verifier = Verifier(
             self._keys,
             shipped=await reader.shipped(),
@@ -58,24 +60,25 @@ class DatabaseVerification:
             published=self._published,
             report=self._report,
             now=self._now,
-            whole=self._part.whole,
+            part=self._part,
         )
         if self._part.whole:
             writers |= verifier.known_writers
         for writer in sorted(writers):
             await self._verify_chain(verifier, writer)
+        for event in await reader.beyond_bounds():
+            self._report.findings.add(_made_up(event))
         if self._content:
             await verify_messages(reader, verifier, self._part.days, self._progress)
         return verifier.finish(await reader.register())
 
     async def _verify_chain(self, verifier: Verifier, writer: str) -> None:
         chain = verifier.chain(writer)
-        last: StoredEvent | None = None
-        async for events in self._reader.events(writer):
+        is_there = False
+        async for events in self._chains.chain(writer):
             await self._feed(verifier, chain, events)
-            last = events[-1]
-        if last is not None:
-            await self._feed(verifier, chain, await self._reader.behind(writer, last))
+            is_there = True
+        if is_there:
             verifier.chain_ended(chain)
 
     async def _feed(
@@ -99,3 +102,8 @@ class DatabaseVerification:
             _EPOCH + timedelta(days=max(each.last_day for each in batch)),
         )
         return [batch[place] for place in missing]
+
+
+def _made_up(event: BeyondBounds) -> Finding:
+    what = f"it was inserted: no gateway records anything at {event.recorded_at}"
+    return Finding(Problem.INSERTED, what, event.writer, event.sequence, event.request_id)

@@ -3,10 +3,12 @@
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from app.audit.chain import ChainHead, link_digest
+
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,15 @@ class RegisterRow:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """That a chain was at `head`, from `source`. `signed`: by one of our keys, at `at`."""
+    """That a chain was at `head`, from `source`. `signed`: by one of our keys, at `at`. `binding`:
+    that event has to be there; it does not where only a part is read that ends before it."""
 
     head: ChainHead
     source: str
     signed: bool = False
     at: datetime | None = None
     closed: bool = False
+    binding: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,7 @@ class Reference:
     writer: str
     sequence: int
     request_id: str | None
+
+    def may_be_older_than(self, day: date) -> bool:
+        """Whether the message may have been stored before it, and not again since."""
+        return self.first_day < day.toordinal() - _EPOCH_ORDINAL

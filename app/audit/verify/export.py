@@ -74,12 +74,13 @@ class _Reading:
         content: bool,
     ) -> None:
         self._manifest = manifest
+        self._part = manifest.part
         self._keys = keys
         self._published = published
         self._book = book
         self._now = now
         self._content = content and manifest.content
-        self._report = Report()
+        self._report = Report(subject=_claims(manifest))
         self._register: list[RegisterRow] = []
         self._checkpoints = 0
         self._verifier: Verifier | None = None  # made with the first event
@@ -130,7 +131,7 @@ class _Reading:
                 ),
                 report=self._report,
                 now=self._now,
-                whole=self._manifest.whole,
+                part=self._part,
             )
         return self._verifier
 
@@ -172,3 +173,18 @@ class _Reading:
             raise ExportUnreadable(
                 f"the export is not whole: {there}, and it should be {self._end}"
             )
+
+
+def _claims(manifest: Manifest) -> str:
+    """What it is, in the words of whoever made it."""
+    parts = ["the whole log" if manifest.part.whole else "what was recorded"]
+    if manifest.since is not None:
+        parts.append(f"since {manifest.since}")
+    if manifest.until is not None:
+        parts.append(f"before {manifest.until}")
+    if manifest.tenant is not None:
+        parts.append(f"with requests of tenant {manifest.tenant!r} alone")
+    if manifest.key is not None:
+        parts.append(f"with requests of key {manifest.key!r} alone")
+    parts.append("with what was said" if manifest.content else "without what was said")
+    return f"{' '.join(parts)}, made at {manifest.made_at} by version {manifest.version}"

@@ -84,6 +84,9 @@ class OpenChain:
 
 @dataclass(slots=True)
 class Report:
+    """`subject` is what was verified, where somebody else says what it is."""
+
+    subject: str | None = None
     findings: Findings = field(default_factory=Findings)
     notes: list[str] = field(default_factory=list)  # what is no finding, and yet to be known
     not_covered: list[OpenChain] = field(default_factory=list)

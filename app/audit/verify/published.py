@@ -6,9 +6,11 @@ Lines of syslog are taken as well, whatever stands before the checkpoint. What i
 
 from array import array
 from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 from typing import BinaryIO
 
 from app.audit.checkpoints.checkpoint import Checkpoint, CheckpointUnreadable, parse_checkpoint
+from app.audit.log_reader import Part
 from app.audit.verify.chain import fault_of
 from app.audit.verify.evidence import Statement
 from app.audit.verify.findings import Finding, Problem, Report
@@ -34,6 +36,7 @@ class PublishedCheckpoints:
         self._name = name
         self._sequences: dict[str, array[int]] = {}
         self._offsets: dict[str, array[int]] = {}
+        self._made: dict[str, tuple[datetime, datetime]] = {}  # the earliest and the latest
         # What they say of the register: the hash of a row by its number.
         self.register: dict[int, bytes] = {}
         if file is not None:
@@ -47,6 +50,17 @@ class PublishedCheckpoints:
     def last(self, writer: str) -> int:
         """The highest number of an event that a checkpoint states; 0 where none does."""
         return max(self._sequences.get(writer, (0,)))
+
+    def may_be_within(self, writer: str, part: Part) -> bool:
+        """Whether any may have been made within it. What they say of their time is not verified
+        yet."""
+        made = self._made.get(writer)
+        if made is None:
+            return False
+        earliest, latest = made
+        return (part.since is None or latest >= part.since) and (
+            part.until is None or earliest < part.until
+        )
 
     @property
     def writers(self) -> list[str]:
@@ -88,6 +102,9 @@ class PublishedCheckpoints:
                     checkpoint.sequence
                 )
                 self._offsets.setdefault(checkpoint.writer, array("q")).append(offset)
+                at = checkpoint.at
+                earliest, latest = self._made.get(checkpoint.writer, (at, at))
+                self._made[checkpoint.writer] = min(earliest, at), max(latest, at)
             elif line.strip():
                 unreadable.append(number)
             offset += len(line)

@@ -23,8 +23,7 @@ async def verify_messages(
         async for rows in pages.of(partition):
             for row in rows:
                 verifier.message(row.stored_on, row.message)
-            # Each day has what its requests refer to; those near midnight may use the day before's.
-            # Of the oldest day that there is, those may be gone.
+            # Of the oldest day that there is, those before them may be gone.
             await _look_for_parents(reader, verifier, [r for r in rows if r.stored_on > oldest])
             progress(len(rows))
 
@@ -36,13 +35,22 @@ async def _look_for_parents(reader: LogReader, verifier: Verifier, rows: list[Me
         for row in rows
         if row.message.parent != ROOT and (row.message.tenant, row.message.parent) not in there
     ]
-    if not wanted:
-        return
-    days = [row.stored_on for row in wanted]
-    missing = await reader.missing_messages(
-        [(row.message.tenant, row.message.parent) for row in wanted],
-        min(days) - timedelta(days=1),
-        max(days) + timedelta(days=1),
-    )
-    for message in (wanted[place].message for place in missing):
+    # Each day has what its requests refer to; those near midnight may use the day before's. An
+    # answer that a process left behind is stored on the day on which it is recovered, which may
+    # come long after that of its question.
+    if wanted:
+        days = [row.stored_on for row in wanted]
+        near = min(days) - timedelta(days=1), max(days) + timedelta(days=1)
+        wanted = await _without(reader, wanted, near)
+    if wanted:
+        wanted = await _without(reader, wanted, (date.min, date.max))
+    for message in (row.message for row in wanted):
         verifier.missing_parent(message.tenant, message.parent, message.address)
+
+
+async def _without(
+    reader: LogReader, rows: list[MessageRow], days: tuple[date, date]
+) -> list[MessageRow]:
+    """Those whose parents no row of these days is."""
+    parents = [(row.message.tenant, row.message.parent) for row in rows]
+    return [rows[place] for place in await reader.missing_messages(parents, *days)]

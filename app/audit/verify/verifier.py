@@ -4,18 +4,21 @@ Whoever has the evidence feeds it: chain by chain, each in order, then the messa
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from heapq import merge
 from typing import Any
 
 from app.audit.chain import ChainHead
 from app.audit.content.nodes import ADDRESS_BYTES, StoredMessage
+from app.audit.log_reader import Part
+from app.audit.partitions import MESSAGE_DAYS_LONGER
 from app.audit.spool.frames import FrameKind
 from app.audit.verify.chain import MAX_UNCOVERED_SECONDS, ChainVerifier, Ended, Noted
-from app.audit.verify.coverage import Coverage
 from app.audit.verify.dropped import dropped_heads
 from app.audit.verify.evidence import Reference, RegisterRow, Statement
 from app.audit.verify.findings import Finding, Problem, Report
+from app.audit.verify.limits import Limits
 from app.audit.verify.published import PublishedCheckpoints
 from app.audit.verify.register import check_register, statements_of
 
@@ -23,13 +26,15 @@ from app.audit.verify.register import check_register, statements_of
 # farther behind has alarmed.
 SHIPPING_SECONDS = 300.0
 
+WHOLE = Part()
+
 _Message = tuple[str, bytes]  # tenant and address
 
 
 class Verifier:
     """`keys` are public keys in hexadecimal digits. `shipped` is how far the log itself says that
-    each chain was stored, and is to be read before the chains. `whole`: all there is of them is
-    fed, not a part.
+    each chain was stored, and is to be read before the chains. Of a `part` each chain is fed from
+    the event before its first one on.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class Verifier:
         published: PublishedCheckpoints,
         report: Report,
         now: float,
-        whole: bool = True,
+        part: Part = WHOLE,
     ) -> None:
         """`now` in wall-clock seconds since the epoch."""
         self.report = report
@@ -51,7 +56,8 @@ class Verifier:
         self._shipped = shipped
         self._published = published
         self._now = now
-        self._whole = whole
+        self._part = part
+        self._limits = Limits(part, self._registered)
         self._ended: dict[str, Ended] = {}
         self._signed_register: dict[int, bytes] = {}
         self._unpublished: dict[str, int] = {}
@@ -103,7 +109,10 @@ class Verifier:
 
     def missing(self, reference: Reference) -> None:
         """No message has that address on these days."""
-        self._missing.setdefault((reference.tenant, reference.address), reference)
+        known = self._missing.setdefault((reference.tenant, reference.address), reference)
+        if known.first_day < reference.first_day:  # told of by the first, and kept for the last
+            known = replace(known, first_day=reference.first_day)
+            self._missing[reference.tenant, reference.address] = known
 
     def missing_parent(self, tenant: str, parent: bytes, child: bytes) -> None:
         """A message is there, and the one before it is not."""
@@ -114,12 +123,13 @@ class Verifier:
         for ended in self._ended.values():
             self._check_beginning(ended)
             self._check_end(ended)
-        if self._whole:
-            for writer in sorted(self.known_writers - self._ended.keys()):
+        for writer in sorted(self.known_writers - self._ended.keys()):
+            if self._may_be_in_part(writer):
                 self._check_vanished(writer)
         check_register(register, {**self._signed_register, **self._published.register}, self.report)
         self._check_messages()
         self._note_unpublished()
+        self._note_part()
         return self.report
 
     # -- chains
@@ -127,16 +137,17 @@ class Verifier:
     def _statements(self, writer: str) -> Iterator[Statement]:
         shipped = self._shipped.get(writer)
         noted = [] if shipped is None else [Statement(shipped, "audit_spool_offsets")]
-        return merge(
+        statements = merge(
             self._witnessed.get(writer, []),
             noted,
             self._published.statements(writer),
             key=lambda statement: statement.head.sequence,
         )
+        return self._limits.marked(writer, statements)
 
     def _check_beginning(self, ended: Ended) -> None:
         first = ended.first
-        if first is None or not self._whole:
+        if first is None:
             return
         row = self._registered.get(ended.writer)
         if row is None:
@@ -148,20 +159,24 @@ class Verifier:
                 what = f"row {row.number} of the register: its time is not that of its chain"
                 self._tell(Problem.REGISTER, what)
             return
+        if self._limits.is_older(first.at):
+            return
         dropped = max(self._dropped.get(ended.writer, []), default=None)
         if dropped is None or dropped.sequence < first.sequence - 1:
             what = f"it and all up to {first.sequence - 1} are missing, and no event says why"
             known = 1 if dropped is None else dropped.sequence + 1
+            if not self._limits.has_beginning_of(ended.writer):
+                what = "it is missing, and maybe more before it, and no event says why"
+                known = first.sequence - 1
             self._tell(Problem.MISSING, what, ended.writer, known)
         elif dropped.sequence == first.sequence - 1 and first.behind(dropped) != first.head:
             what = "it does not follow from what was dropped before it"
             self._tell(Problem.CHANGED, what, ended.writer, first.sequence)
 
     def _check_end(self, ended: Ended) -> None:
-        if not self._whole:
-            return
         if not ended.ahead:
-            self._note_silence(ended)
+            if self._part.until is None:
+                self._note_silence(ended)
             return
         first, last = ended.ahead[0], ended.ahead[-1]
         missing = max(last.head.sequence, ended.last + 1)
@@ -181,8 +196,10 @@ class Verifier:
     def _note_silence(self, ended: Ended) -> None:
         """A living process signs every few seconds, also when idle, and one that ends closes its
         chain. A spool that has not been shipped for long looks the same, and is no finding."""
+        if ended.first is None or ended.closed:
+            return
         silent_seconds = self._now - ended.last_at / 1e6
-        if not ended.closed and silent_seconds > MAX_UNCOVERED_SECONDS:
+        if silent_seconds > MAX_UNCOVERED_SECONDS:
             self.report.notes.append(
                 f"{ended.writer}: its chain is not closed, and nothing of it is here that was "
                 f"recorded in the last {silent_seconds / 3600:.0f} h. Its end was cut off, or "
@@ -192,20 +209,33 @@ class Verifier:
     def _may_come(self, writer: str, statement: Statement) -> bool:
         """Whether its events may still be on their way into the database."""
         shipped = self._shipped.get(writer)
-        if statement.at is None or shipped is None or shipped.sequence >= statement.head.sequence:
+        # What closes a chain is the event behind the one that it states.
+        last = statement.head.sequence + statement.closed
+        if statement.at is None or shipped is None or shipped.sequence >= last:
             return False
         return self._now - statement.at.timestamp() < SHIPPING_SECONDS
 
+    def _may_be_in_part(self, writer: str) -> bool:
+        """It costs the reading of all that is stated of the chain to know it better."""
+        return self._published.may_be_within(writer, self._part) or (
+            self._part.until is None and self._limits.has_beginning_of(writer)
+        )
+
     def _check_vanished(self, writer: str) -> None:
-        dropped = max(self._dropped.get(writer, []), default=ChainHead(0, b""))
-        stated = Coverage(self._statements(writer), lambda *_: None).ahead()
-        for statement in stated:
-            if statement.head.sequence > dropped.sequence:
-                number = dropped.sequence + 1
-                what = f"all of its chain is missing: {statement.source} states event "
-                what += str(statement.head.sequence)
-                self._tell(Problem.VANISHED, what, writer, number)
-                return
+        dropped = max(self._dropped.get(writer, []), default=ChainHead(0, b"")).sequence
+        missing: tuple[int, Statement] | None = None
+        for statement in self._statements(writer):
+            floor = self._limits.floor(writer)
+            if floor is None or not statement.binding or self._may_come(writer, statement):
+                continue
+            if statement.head.sequence > max(floor, dropped):
+                missing = missing or (max(floor, dropped) + 1, statement)
+        if missing is not None:
+            number, statement = missing
+            what = f"{statement.source} states event {statement.head.sequence}"
+            all_of_it = "all of its chain is" if number == 1 else "it and all that follow are"
+            what = f"{all_of_it} missing: {what}"
+            self._tell(Problem.VANISHED, what, writer, number)
 
     def _note_unpublished(self) -> None:
         """Whoever cuts the second place first may cut the log later, and is found by neither."""
@@ -218,6 +248,18 @@ class Verifier:
             f"{name} lacks checkpoints that the log has, of {writer} from event {sequence} on"
             f"{f' and of {more} chains more' if more else ''}: they went elsewhere, or it was cut "
             "back. It does not tell whether the end of these chains is missing."
+        )
+
+    def _note_part(self) -> None:
+        if self._part.whole:
+            return
+        told = "nothing here has any"
+        if self._published.writers:
+            told = f"{self._published.name} has what there is of them"
+        self.report.notes.append(
+            "Only a part of the log was verified. That a chain lacks its end or is missing is told "
+            f"in it by checkpoints that were made within it ({told}), and of chains without such "
+            "by a verification of the whole log."
         )
 
     # -- what events say of the log itself
@@ -235,8 +277,11 @@ class Verifier:
     # -- messages
 
     def _check_messages(self) -> None:
+        kept_from = self._dropped_before
+        if kept_from > date.min:
+            kept_from -= timedelta(MESSAGE_DAYS_LONGER)
         for message, reference in self._missing.items():
-            if message not in self._erased:
+            if message not in self._erased and not reference.may_be_older_than(kept_from):
                 self._tell(
                     Problem.MESSAGE_MISSING,
                     f"its message {reference.address.hex()} of tenant {reference.tenant!r} is "

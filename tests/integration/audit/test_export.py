@@ -10,64 +10,25 @@ from typing import Any
 import orjson
 import pytest
 import zstandard
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.content.erasure import erase
-from app.audit.export.exporter import Exporter
 from app.audit.export.formats import ExportFormat, export_file, read_export
 from app.audit.export.query import ExportQuery
 from app.audit.export.records import ExportedMessage, ExportUnreadable
 from app.audit.log_reader import Part
 from app.audit.spool.frames import FrameKind
-from app.audit.verify.export import verify_export
-from app.audit.verify.findings import Problem, Report
-from tests.integration.audit.replica import KEYS, TABLES, Replica, replica, tamper
-
-WHOLE = Part()
+from app.audit.verify.findings import Problem
+from tests.integration.audit.exporting import exported, records, two_chains, verified
+from tests.integration.audit.replica import TABLES, WHOLE, Replica, replica, tamper
 
 
 @pytest.fixture
 async def log(engine: AsyncEngine, tmp_path: Path) -> Replica:
-    """Two closed chains; the first one with requests of two tenants."""
-    root = tmp_path / "audit"
-    await tamper(engine, f"TRUNCATE {TABLES}")
-    async with replica(root, engine) as process:
-        await process.request("req_1", said="hello from acme")
-        await process.request("req_2", tenant="other", said="hello from another")
-        await process.checkpoint()
-        await process.request("req_3", said="goodbye from acme")
-        await process.shipped()
-        async with replica(root, engine) as second:
-            await second.request("req_4", tenant="other", said="hello again")
-    return process
+    return await two_chains(engine, tmp_path / "audit")
 
 
 EVENTS = 1 + 2 + 2 + 1 + 2 + 1 + 4
-
-
-async def exported(
-    engine: AsyncEngine,
-    path: Path,
-    query: ExportQuery,
-    export_format: ExportFormat = ExportFormat.JSON_LINES,
-    *,
-    root: Path | None = None,
-) -> Path:
-    """`root`: with the checkpoints of the second place there."""
-    lines = [] if root is None else (root / "checkpoints.jsonl").read_bytes().splitlines()
-    with export_file(path, export_format) as sink:
-        await Exporter(engine, query, KEYS.public_keys).run(sink, lines)
-    return path
-
-
-def verified(path: Path, **more: Any) -> Report:
-    now = datetime.now(UTC).timestamp()
-    return verify_export(path, KEYS.public_keys, **{"now": now, **more})
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 @pytest.mark.parametrize("export_format", ExportFormat)
@@ -138,26 +99,6 @@ async def test_of_others_only_hashes_are_in_it_and_the_chain_is_whole(
 
 def _ignored(count: int) -> None:
     pass
-
-
-async def test_a_part_is_verified_up_to_the_checkpoint_that_covers_it(
-    engine: AsyncEngine, tmp_path: Path, log: Replica
-) -> None:
-    async with engine.connect() as connection:
-        wanted = text(
-            "SELECT recorded_at FROM audit_events WHERE writer = :writer AND sequence = 4"
-        )
-        middle = await connection.scalar(wanted, {"writer": log.writer})
-    path = await exported(
-        engine, tmp_path / "log.jsonl", ExportQuery(Part(until=middle), content=True)
-    )
-
-    report = verified(path)
-
-    assert report.findings.in_order() == []
-    shown = [each for each in records(path) if each["type"] == "event"]
-    assert [each["sequence"] for each in shown] == [1, 2, 3, 4, 5, 6]
-    assert ["payload" in each for each in shown] == [True, True, True, False, False, True]
 
 
 async def test_what_was_erased_is_not_in_it_and_missed_by_nobody(

@@ -138,6 +138,40 @@ async def test_what_was_erased_is_missed_by_nobody(engine: AsyncEngine, root: Pa
     assert (await verified(engine, root)).findings.in_order() == []
 
 
+async def test_an_erasure_excuses_what_is_missing_whichever_part_is_verified(
+    engine: AsyncEngine, root: Path
+) -> None:
+    async with replica(root, engine) as process:
+        await process.request("req_1", said="a secret")
+        await process.shipped()
+        address = process.addresses["req_1"]["prompt"]
+        before = datetime.now(UTC)
+        async with replica(root, engine) as command:
+            erasure = {"tenant": "acme", "addresses": [address], "reason": "asked", "by": "me"}
+            await command.note(FrameKind.ERASURE, erasure)
+        await erase(engine, "acme", [bytes.fromhex(address)])
+        after = datetime.now(UTC)
+        await process.request("req_2", said="nothing")
+
+    for part in (Part(until=before), Part(since=after)):
+        report = await verified(engine, root, part=part)
+
+        assert report.findings.in_order() == []
+        assert report.chains == 2
+
+
+async def test_an_erasure_that_no_event_says_is_found_in_a_part(
+    engine: AsyncEngine, root: Path
+) -> None:
+    async with replica(root, engine) as process:
+        await process.request("req_1", said="a secret")
+    await erase(engine, "acme", [bytes.fromhex(process.addresses["req_1"]["prompt"])])
+
+    report = await verified(engine, root, part=Part(since=datetime.now(UTC) - timedelta(days=1)))
+
+    assert {each.problem for each in report.findings.in_order()} == {Problem.MESSAGE_ERASED}
+
+
 async def test_what_was_dropped_and_noted_is_missed_by_nobody(
     engine: AsyncEngine, root: Path
 ) -> None:
@@ -158,10 +192,10 @@ async def test_what_was_dropped_and_noted_is_missed_by_nobody(
             last = {row[0]: [row[1], row[2]] for row in rows}
         await process.note(FrameKind.RETENTION, {"before": "2026-11-01", "chains": last})
     await tamper(engine, "DELETE FROM audit_events WHERE sequence <= 3")
+    week = timedelta(days=7)
 
-    report = await verified(engine, root)
-
-    assert report.findings.in_order() == []
+    for part in (Part(), Part(since=datetime.now(UTC) - week), Part(until=datetime.now(UTC))):
+        assert (await verified(engine, root, part=part)).findings.in_order() == []
 
 
 async def test_what_was_dropped_is_excused_also_when_the_event_that_says_so_is_dropped(
@@ -230,7 +264,7 @@ async def test_a_part_of_the_log_is_verified_by_itself(engine: AsyncEngine, root
     assert middle < datetime.now(UTC)
     for report in (behind, before, nothing, all_of_it):
         assert report.findings.in_order() == []
-    assert behind.events == 7 + 2 - 3
+    assert behind.events == 1 + 7 + 2 - 3  # and the one that they follow
     assert before.events == 3 + 5  # and on to the checkpoint that covers them
     assert (nothing.events, all_of_it.events) == (0, 9)
 

@@ -167,6 +167,25 @@ def test_what_is_exported_is_verified_with_nothing_but_the_public_key(
     assert "Verified 1 chain, 4 events, 3 messages, 2 checkpoints" in verified.stdout
 
 
+def test_what_a_file_says_that_it_is_is_told_first_and_that_nobody_has_signed_it(
+    command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "log.jsonl"
+    until = "2040-01-01T00:00:00+00:00"
+    command("audit", "export", "--until", until, "--tenant", "acme", "-o", str(file))
+    file.write_bytes(file.read_bytes().replace(b'"acme"', b'"\\u001b[2J"', 1))
+
+    result = command("audit", "verify", "--export", str(file), "--public-key", KEYS.public_key)
+
+    first, _, second, *_ = result.stdout.splitlines()
+    assert first.startswith(f"The file says that it is what was recorded before {until} with ")
+    assert "without what was said, made at " in first
+    assert first.endswith("Nobody has signed that.")
+    assert "\x1b" not in result.stdout
+    assert second.startswith("Verified 1 chain")
+    assert "Only a part of the log was verified." in result.stdout
+
+
 def test_a_file_that_is_there_is_left_alone(command: Command, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("mine")

@@ -150,4 +150,19 @@ EDITS: dict[str, tuple[str, Problem, int, str | None]] = {
         0,
         "req_0",
     ),
+    "a copy at number -1": (
+        "INSERT INTO audit_events SELECT recorded_at, writer, -1, kind, hash, payload "
+        "FROM audit_events WHERE writer = :writer AND sequence = 3",
+        Problem.INSERTED,
+        -1,
+        "req_0",
+    ),
+    "a copy at the lowest number": (
+        "INSERT INTO audit_events SELECT recorded_at, writer, "
+        "-9223372036854775808, kind, hash, payload "
+        "FROM audit_events WHERE writer = :writer AND sequence = 3",
+        Problem.INSERTED,
+        -(2**63),
+        "req_0",
+    ),
 }

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.chain import GENESIS, link
 from app.audit.checkpoints.signing import derived_signing_keys
+from app.audit.log_reader import Part
 from app.audit.verify.findings import Finding, Report
-from tests.integration.audit.replica import tamper, verified
+from tests.integration.audit.replica import WHOLE, tamper, verified
 
 REQUESTS = 4
 STRANGER = derived_signing_keys(b"another pepper")
@@ -40,9 +41,11 @@ class Log:
         assert of_ours, "nothing was found"
         return of_ours[-1]
 
-    async def verified(self, *, second_place: bool = True, later_seconds: float = 0.0) -> Report:
+    async def verified(
+        self, *, second_place: bool = True, later_seconds: float = 0.0, part: Part = WHOLE
+    ) -> Report:
         root = self.root if second_place else None
-        return await verified(self.engine, root, later_seconds=later_seconds)
+        return await verified(self.engine, root, later_seconds=later_seconds, part=part)
 
 
 Change = Callable[[int, bytes], Awaitable[bytes]]

@@ -1,5 +1,6 @@
 """A log in memory: chains, signed as a gateway signs them."""
 
+import io
 import random
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -9,12 +10,13 @@ import orjson
 from app.audit.chain import GENESIS, ChainHead, link
 from app.audit.checkpoints.checkpoint import make_checkpoint
 from app.audit.checkpoints.signing import derived_signing_keys
+from app.audit.log_reader import Part
 from app.audit.projection import columns_of
 from app.audit.spool.frames import FrameKind
 from app.audit.verify.evidence import RegisterRow, StoredEvent
 from app.audit.verify.findings import Report
 from app.audit.verify.published import PublishedCheckpoints
-from app.audit.verify.verifier import Verifier
+from app.audit.verify.verifier import WHOLE, Verifier
 
 KEYS = derived_signing_keys(b"pepper")
 WRITER = "ab" * 16
@@ -27,13 +29,16 @@ def event(writer: str, head: ChainHead, kind: int, at: int, payload: bytes) -> S
     return StoredEvent(writer, head.sequence, at, kind, head.hash, digest, payload, columns)
 
 
-def chain(checkpoint_every: Sequence[int], writer: str = WRITER) -> list[StoredEvent]:
-    """A registration; for each number so many requests and a checkpoint; the last one closes."""
+def chain(
+    checkpoint_every: Sequence[int], writer: str = WRITER, *, step: int = 1_000
+) -> list[StoredEvent]:
+    """A registration; for each number so many requests and a checkpoint; the last one closes.
+    Between two events there are `step` microseconds."""
     head, at, events = GENESIS, START, list[StoredEvent]()
 
     def add(kind: FrameKind, payload: bytes) -> None:
         nonlocal head, at
-        at += 1_000
+        at += step
         head = link(head, kind, at, payload)
         events.append(event(writer, head, kind, at, payload))
 
@@ -51,6 +56,31 @@ def chain(checkpoint_every: Sequence[int], writer: str = WRITER) -> list[StoredE
     return events
 
 
+def second_place(*chains: Iterable[StoredEvent]) -> bytes:
+    """With all checkpoints of these chains."""
+    lines = [
+        each.payload or b"" for events in chains for each in events
+        if each.kind == FrameKind.CHECKPOINT
+    ]  # fmt: skip
+    return b"\n".join(lines)
+
+
+def part_of(events: Sequence[StoredEvent], part: Part) -> list[StoredEvent]:
+    """Of one chain what a verification of that part is given, as `PartReader` reads it."""
+    within = [each for each in events if part.has(each.at)]
+    if not within:
+        return []
+    first, last = events.index(within[0]), events.index(within[-1])
+    before = [each for each in events[:first] if each.sequence == within[0].sequence - 1]
+    behind: list[StoredEvent] = []
+    if part.until is not None:
+        for each in events[last + 1 :]:
+            behind.append(each)
+            if each.kind == FrameKind.CHECKPOINT:
+                break
+    return before + within + behind
+
+
 def register(*chains: Sequence[StoredEvent]) -> list[RegisterRow]:
     rows: list[RegisterRow] = []
     for number, events in enumerate(chains, start=1):
@@ -63,7 +93,8 @@ def register(*chains: Sequence[StoredEvent]) -> list[RegisterRow]:
                 "witnessed": {},
             }
         )
-        rows.append(RegisterRow(number, events[0].writer, entry, sha256(entry).digest()))
+        digest = sha256(entry).digest()
+        rows.append(RegisterRow(number, events[0].writer, entry, digest, events[0].at))
     return rows
 
 
@@ -78,12 +109,24 @@ def rehashed(events: Iterable[StoredEvent]) -> list[StoredEvent]:
 
 
 def verified(
-    events: Sequence[StoredEvent], rows: Sequence[RegisterRow], *, now: float = START / 1e6 + 60
+    events: Sequence[StoredEvent],
+    rows: Sequence[RegisterRow],
+    *,
+    now: float = START / 1e6 + 60,
+    published: bytes | None = None,
+    part: Part = WHOLE,
 ) -> Report:
+    """`published`: the second place. Of a part give the events of `part_of`."""
     report = Report()
-    published = PublishedCheckpoints(None, KEYS.public_keys, report)
+    file = None if published is None else io.BytesIO(published)
     verifier = Verifier(
-        KEYS.public_keys, register=rows, shipped={}, published=published, report=report, now=now
+        KEYS.public_keys,
+        register=rows,
+        shipped={},
+        published=PublishedCheckpoints(file, KEYS.public_keys, report, "the file"),
+        report=report,
+        now=now,
+        part=part,
     )
     for writer in dict.fromkeys(each.writer for each in events):
         of_writer = verifier.chain(writer)
