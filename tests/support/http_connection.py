@@ -28,6 +28,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.gone = asyncio.Event()
         self._transport: asyncio.Transport | None = None
+        self._refused = False
         self._received = bytearray()
         self._news = asyncio.Event()
         self._may_write = asyncio.Event()
@@ -38,6 +39,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._refused:
+            self.reset()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -96,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def reset(self) -> None:
+        self._refused = True  # should it only be on its way
         if self._transport is not None and not self._transport.is_closing():
             raw: socket.socket = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

@@ -160,6 +160,9 @@ class ScriptedWorker:
 
     def _accept(self) -> HttpConnection:
         connection = HttpConnection()
+        if self._server is None:  # it came while the worker went away
+            connection.reset()
+            return connection
         self.connections += 1
         self._open.add(connection)
         task = asyncio.get_running_loop().create_task(self._serve(connection))
