@@ -73,9 +73,9 @@ def _observe_cache(
     estimate: PromptEstimate, usage: Usage, turn: Turn, metrics: PoolMetrics
 ) -> None:
     metrics.affinity_looked_up(_result(estimate, usage))
-    speed = turn.endpoint.load.prefill_tokens_per_second
-    if usage.cached_tokens and speed is not None:
-        metrics.prefill_saved(usage.cached_tokens / speed)
+    seconds = turn.endpoint.load.seconds_for(usage.cached_tokens)
+    if usage.cached_tokens and seconds is not None:
+        metrics.prefill_saved(seconds)
 
 
 def _result(estimate: PromptEstimate, usage: Usage) -> str:

@@ -43,9 +43,9 @@ def refuse_hopeless(meter: Meter, prepared: PreparedRequest, workers: Workers) -
     left = _seconds_left(meter)
     if left is None:
         return
-    speed = _best_speed(workers, meter.clock())
-    if speed is not None and prepared.cold_tokens > left * speed:
-        raise _hopeless(meter, prepared.cold_tokens / speed)
+    seconds = _least_seconds(workers, prepared, meter.clock())
+    if seconds is not None and seconds > left:
+        raise _hopeless(meter, seconds)
 
 
 def _seconds_left(meter: Meter) -> float | None:
@@ -57,15 +57,16 @@ def _seconds_left(meter: Meter) -> float | None:
     return caller.started_at + caller.patience_seconds - margin - meter.clock()
 
 
-def _best_speed(workers: Workers, now: float) -> float | None:
-    """Tokens a second; None where a worker that takes requests has not shown yet how fast it is."""
-    speeds = [
-        endpoint.load.prefill_tokens_per_second
+def _least_seconds(workers: Workers, prepared: PreparedRequest, now: float) -> float | None:
+    """That reading it takes; None where a worker that takes requests has not shown yet how fast it
+    is."""
+    seconds = [
+        endpoint.load.seconds_for(prepared.cold_tokens, prepared.cached_tokens)
         for endpoint in workers.pool.endpoints
         if endpoint.takes_requests(now)
     ]
-    known = [speed for speed in speeds if speed is not None]
-    return max(known) if known and len(known) == len(speeds) else None
+    known = [each for each in seconds if each is not None]
+    return min(known) if known and len(known) == len(seconds) else None
 
 
 def _too_slow(meter: Meter, *, goes_on: bool) -> GatewayTimeout:

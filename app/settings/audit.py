@@ -18,12 +18,13 @@ class AuditSettings(Theme):
     it. By default `audit` below `GATEWAY_HOME`."""
 
     audit_strict: bool = False
-    """Every piece of an answer is on disk before it is sent. Otherwise a crash may lose the last
-    second of its text, though never that there was a request."""
+    """Every piece of an answer is on disk before it is sent, but for what
+    `GATEWAY_AUDIT_REDACTION` masks or still holds back. Otherwise a crash may lose the last second
+    of its text, though never that there was a request."""
 
     audit_redaction: str | None = None
-    """A filter profile: what it finds is masked in the texts that are kept. API keys of this
-    gateway always are."""
+    """A filter profile: what it finds is masked in the texts that are kept, before they are on any
+    disk. API keys of this gateway always are."""
 
     audit_checkpoints: str | None = None
     """The second place of checkpoints, out of the database's reach: `file:///path`,

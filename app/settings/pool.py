@@ -34,16 +34,18 @@ class AdmissionSettings(Theme):
     """
 
     worker_prefill_tokens: int = Field(default=1_100_000, ge=1)
-    """Of prompts that are being read on one worker: one that is as long as can be, and a tenth.
-    More would only wait there, where no other worker can take it."""
+    """Of prompts of one process that are being read on one worker: one that is as long as can be,
+    and a tenth. More would only wait there, where no other worker can take it."""
 
     long_prefill_tokens: int = Field(default=32_768, ge=1)
     """From which length a prompt that has to be read is a long one: four seconds of reading on one
     H100. From here on one prompt is felt by all others there."""
 
     long_prefills_per_worker: int = Field(default=1, ge=1)
-    """How many long prompts one worker reads at once. vLLM's V1 engine ignores
-    `--max-long-partial-prefills`: two at once take twice as long, both."""
+    """How many long prompts of one process one worker reads at once. vLLM's V1 engine ignores
+    `--max-long-partial-prefills`: two at once take twice as long, both. Other processes count for
+    themselves: from 256k tokens on a prompt goes where they have nothing, if there is such a
+    worker."""
 
     held_output_share: float = Field(default=0.25, ge=0, le=1)
     """Of the longest answer that a request may get, what is held for it from the start. Most

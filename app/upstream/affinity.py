@@ -22,7 +22,8 @@ MIN_SAVED_TOKENS = 2_048
 FREE_TOKENS = 32 * 1024
 HELD_TOKENS = 256 * 1024
 # From HELD_TOKENS on a cold prompt pushes most of what a worker has out of its cache. All of them
-# share one order of workers, so that the last ones of it keep what they have.
+# share one order of workers, so that the last ones of it keep what they have. In every process: so
+# a worker at which others are comes behind those at which nobody is.
 _LONGEST = b"longest"
 # Of the time that a request may wait at all, what it may wait for one worker: the rest is for any.
 PATIENCE_SHARE = 0.5
@@ -99,7 +100,8 @@ class Affinity:
         others = _by_rendezvous(ask.conversation, others, ask.prompt_tokens, pressure)
         delay = {each: busy - saved.get(each, 0) for each, busy in pressure.items()}
         others.sort(key=delay.__getitem__)
-        at_stake = most - max(saved.get(each, 0) for each in others)
+        elsewhere = max(saved.get(each, 0) for each in others)
+        at_stake = most - elsewhere
         held = _held_share(at_stake)
         first = peers[0]
         patience = 0.0
@@ -107,15 +109,17 @@ class Affinity:
         if pressure[first] * (1 - held) - saved[first] > delay[others[0]]:
             ranked.sort(key=delay.__getitem__)
         else:
-            patience = self._patience(ask, first, at_stake, held)
+            seconds = self._seconds_for(first, at_stake, elsewhere)
+            patience = min(held * seconds, PATIENCE_SHARE * ask.wait_seconds)
         return [
             Choice(each, saved.get(each, 0), patience if each is peers[-1] else 0.0)
             for each in ranked
         ]
 
-    def _patience(self, ask: Ask, endpoint: Endpoint, at_stake: int, held: float) -> float:
-        speed = endpoint.load.prefill_tokens_per_second or self._floor_tokens_per_second
-        return min(held * at_stake / speed, PATIENCE_SHARE * ask.wait_seconds)
+    def _seconds_for(self, endpoint: Endpoint, tokens: int, cached_tokens: int) -> float:
+        """That reading them takes there, or takes at most where it was not seen to read."""
+        seconds = endpoint.load.seconds_for(tokens, cached_tokens)
+        return tokens / self._floor_tokens_per_second if seconds is None else seconds
 
 
 def _held_share(tokens: int) -> float:
@@ -142,9 +146,18 @@ def _by_rendezvous(
     key = _LONGEST if cold_tokens >= HELD_TOKENS else conversation
     within = [each for each in endpoints if pressure[each] <= most]
     within.sort(key=lambda each: _score(key, each.name), reverse=True)
+    if key is _LONGEST:
+        within.sort(key=_taken_by_others)
     beyond = [each for each in endpoints if pressure[each] > most]
     beyond.sort(key=pressure.__getitem__)
     return within + beyond
+
+
+def _taken_by_others(endpoint: Endpoint) -> tuple[int, bool]:
+    """How many prompts as long other processes probably have there, and whether they have any: one
+    that they have only begun to read holds little yet. A finer order would be one of chance."""
+    load = endpoint.load
+    return load.others_held // HELD_TOKENS, load.others_streams > 0
 
 
 def _score(conversation: bytes, name: str) -> bytes:

@@ -1,4 +1,5 @@
-"""Those that wait for a worker, and workers that are kept free for one of them."""
+"""Those that wait for a worker, and for how long, and workers that are kept free for one of
+them."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,7 @@ from app.upstream.endpoint import Endpoint
 from app.upstream.fair_queue import Ticket
 from app.upstream.load import Demand
 from app.upstream.placement import Option
+from app.upstream.reading import Reader, seconds_until_read
 from app.upstream.turn import Turn
 
 
@@ -22,8 +24,29 @@ class Waiter:
     given: asyncio.Future[Turn]
     claimed: Endpoint | None = None
 
+    @property
+    def work(self) -> int:
+        """Of reading its prompt, where that is least."""
+        return self.options[0].demand.work if self.options else 0
+
 
 WaiterTicket = Ticket[Waiter]
+
+
+def seconds_left(waiter: Waiter, work_before: float, now: float) -> float | None:
+    """Until its first token, behind all that its workers are reading and so much work of those that
+    wait before it; None where none of its workers was seen to read."""
+    readers: list[Reader] = []
+    own_seconds: float | None = None
+    for option in waiter.options:
+        load = option.endpoint.load
+        speed = load.prefill_tokens_per_second
+        if speed is None or not option.endpoint.takes_requests(now):
+            continue
+        readers.append(Reader(load.work_left(now) / speed, speed))
+        if own_seconds is None:  # on the best of them
+            own_seconds = option.demand.work / speed
+    return None if own_seconds is None else seconds_until_read(work_before, readers) + own_seconds
 
 
 class Claims:

@@ -16,7 +16,7 @@ from app.settings.pool import PoolSettings
 from app.store.policy import Priority
 from app.telemetry.pool_metrics import PoolMetrics
 from app.upstream.ask import Ask
-from app.upstream.claims import Claims, Waiter, WaiterTicket
+from app.upstream.claims import Claims, Waiter, WaiterTicket, seconds_left
 from app.upstream.endpoint import Endpoint
 from app.upstream.engines import unsupported
 from app.upstream.fair_queue import FairQueue, Place, QueueFull
@@ -312,19 +312,9 @@ class Dispatcher:
         now = self._clock()
         if now - self._counted_at >= COUNTED_SECONDS or ticket.number not in self._places:
             self._counted_at = now
-            self._places = self._queue.places()
-        place, tokens_before = self._places.get(ticket.number, LAST_PLACE)
-        cold = ticket.item.options[0].demand.cold_tokens if ticket.item.options else 0
-        return Position(place, self._seconds(tokens_before + cold, now))
-
-    def _seconds(self, tokens: int, now: float) -> float | None:
-        """For so many tokens, behind all that the workers are reading."""
-        speed = 0.0
-        for endpoint in self._pool.endpoints:
-            if endpoint.takes_requests(now):
-                speed += endpoint.load.prefill_tokens_per_second or 0.0
-                tokens += endpoint.load.prefill_tokens
-        return tokens / speed if speed else None
+            self._places = self._queue.places(lambda waiter: waiter.work)
+        place, work_before = self._places.get(ticket.number, LAST_PLACE)
+        return Position(place, seconds_left(ticket.item, work_before, now))
 
     def _observe_depth(self) -> None:
         for priority in Priority:

@@ -8,7 +8,7 @@ there is room, and it tells each its place.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
@@ -48,7 +48,7 @@ class Ticket(Generic[Item]):
 
 class Place(NamedTuple):
     place: int  # in its line: 1 is the next
-    tokens_before: int
+    work_before: int  # of those before it
 
 
 class _Share(Generic[Item]):
@@ -230,14 +230,14 @@ class FairQueue(Generic[Item]):
         for line in self._lines.values():
             yield from line.order()
 
-    def places(self) -> dict[int, Place]:
+    def places(self, work_of: Callable[[Item], int]) -> dict[int, Place]:
         """Where each stands, by the number of its ticket."""
         found: dict[int, Place] = {}
         for line in self._lines.values():
-            tokens = 0
+            work = 0
             for place, ticket in enumerate(line.order(), start=1):
-                found[ticket.number] = Place(place, tokens)
-                tokens += ticket.cost_tokens
+                found[ticket.number] = Place(place, work)
+                work += work_of(ticket.item)
         return found
 
     def _priorities(self) -> tuple[Priority, Priority]:

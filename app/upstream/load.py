@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.settings.pool import PoolSettings
+from app.upstream.reading import work_of
 
 # A stream that is being answered, beside prompts that are being read: as much work as so many
 # tokens of a prompt. Only for comparing workers.
@@ -54,10 +55,16 @@ class Report:
 
 class Demand(NamedTuple):
     """What a request takes of a worker: of its prompt, what has to be read there, and what the
-    worker holds for it once that is read and while it answers."""
+    worker holds for it once that is read and while it answers. `cached_tokens` of the prompt stand
+    before what has to be read."""
 
     cold_tokens: int
     held_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def work(self) -> int:
+        return work_of(self.cold_tokens, self.cached_tokens)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,9 +74,10 @@ class Reservation:
     generation: int
     demand: Demand
     long: bool
-    ahead_tokens: int  # of prompts that were being read when it came
+    work: int
+    ahead_work: float  # that was left of prompts that were being read when it came
     at: float
-    read_before: int
+    done_before: int
     reading: bool = True
     held: bool = True
 
@@ -85,13 +93,14 @@ class WorkerLoad:
         self.capacity_tokens: int | None = None
         self._long_tokens = 0  # of `prefill_tokens`, those of long prompts
         self._reading = 0  # prompts of ours
+        self._work = 0  # of reading them
+        self._work_done = 0  # since the start: for the speed
         self._began_at = 0.0  # the last of them that began, or the first that came
-        self._read_tokens = 0  # of prompts, since the start: for the speed
-        self._seconds_per_token: float | None = None
+        self._seconds_per_work: float | None = None
         self._reported_at: float | None = None
         # Of other replicas, when it was last reported.
-        self._others_held = 0
-        self._others_streams = 0
+        self.others_held = 0
+        self.others_streams = 0
 
     # -- what we give it
 
@@ -99,12 +108,14 @@ class WorkerLoad:
         """Whether there is room, `has_room` has said before."""
         cold = demand.cold_tokens
         long = cold > self.rules.long_prefill_tokens
+        work = demand.work
         reservation = Reservation(
-            self.generation, demand, long, self.prefill_tokens, now, self._read_tokens
+            self.generation, demand, long, work, self.work_left(now), now, self._work_done
         )
         if not self._reading:
             self._began_at = now
         self._reading += 1
+        self._work += work
         self.streams += 1
         self.prefill_tokens += cold
         self.held_tokens += demand.held_tokens
@@ -118,11 +129,11 @@ class WorkerLoad:
         if not self._stop_reading(reservation):
             return
         self._began_at = now
-        self._read_tokens += reservation.demand.cold_tokens
+        self._work_done += reservation.work
         seconds = now - reservation.at
         if reservation.demand.cold_tokens >= MIN_OBSERVED_TOKENS and seconds > 0:
             # With all that was read meanwhile: prompts that are read together share the speed.
-            self._observe(seconds / (self._read_tokens - reservation.read_before))
+            self._observe(seconds / (self._work_done - reservation.done_before))
 
     def free(self, reservation: Reservation) -> None:
         """Again, or of a generation that is gone, it changes nothing."""
@@ -138,6 +149,7 @@ class WorkerLoad:
         reservation.reading = False
         if was:
             self._reading -= 1
+            self._work -= reservation.work
             cold = reservation.demand.cold_tokens
             self.prefill_tokens -= cold
             if reservation.long:
@@ -150,10 +162,10 @@ class WorkerLoad:
         nothing that it said of itself holds."""
         self.generation += 1
         self.streams = self.prefill_tokens = self.held_tokens = self.long_prefills = 0
-        self._long_tokens = self._reading = 0
+        self._long_tokens = self._reading = self._work = 0
         self.capacity_tokens = None
-        self._reported_at = self._seconds_per_token = None
-        self._others_held = self._others_streams = 0
+        self._reported_at = self._seconds_per_work = None
+        self.others_held = self.others_streams = 0
 
     # -- what it says of itself
 
@@ -164,9 +176,9 @@ class WorkerLoad:
         if report.capacity_tokens is not None:
             self.capacity_tokens = report.capacity_tokens
         used = int((report.kv_usage or 0.0) * (self.capacity_tokens or 0))
-        self._others_held = max(0, used - self.held_tokens)
+        self.others_held = max(0, used - self.held_tokens)
         streams = (report.running or 0) + (report.waiting or 0)
-        self._others_streams = max(0, streams - self.streams)
+        self.others_streams = max(0, streams - self.streams)
 
     def is_known(self, now: float) -> bool:
         """Whether it has lately said how much it has."""
@@ -209,33 +221,51 @@ class WorkerLoad:
         return capacity is None or self.held_tokens + others_held + more_tokens <= capacity
 
     def _others(self, now: float) -> tuple[int, int]:
-        return (self._others_held, self._others_streams) if self.is_known(now) else (0, 0)
+        """As far as they take room away. With a worker whose metrics have broken what they once
+        said would keep ours out for ever; that it does not look idle, `pressure` sees to."""
+        return (self.others_held, self.others_streams) if self.is_known(now) else (0, 0)
 
     def pressure(self, now: float) -> int:
         """How busy it is, in tokens, for comparing workers. Of other replicas' requests what was
         last known counts on: a worker that has fallen silent does not look idle."""
-        reading = max(self.prefill_tokens, self._unseen_tokens(now))
-        return reading + STREAM_TOKENS * (self.streams + self._others_streams)
+        reading = self.prefill_tokens + self._unseen_tokens(now)
+        return reading + STREAM_TOKENS * (self.streams + self.others_streams)
 
     def _unseen_tokens(self, now: float) -> int:
-        """What it could have read since it last began anything of ours. Where that is more than
-        all it has of ours, it reads what we know nothing of, a million tokens of another replica's
-        or what was thought to be in its cache, and nobody can say that it will soon be done."""
-        if not self._reading or self._seconds_per_token is None:
-            return 0
-        return int((now - self._began_at) / self._seconds_per_token)
+        """What it could have read, beyond all that it has of ours, since it last began anything of
+        it: it reads what we know nothing of, a million tokens of another replica's or what was
+        thought to be in its cache, and nobody can say that it will soon be done."""
+        return max(0, int(self._work_since(now)) - self._work)
+
+    def _work_since(self, now: float) -> float:
+        """What it could have done since it last began anything of ours."""
+        if not self._reading or self._seconds_per_work is None:
+            return 0.0
+        return (now - self._began_at) / self._seconds_per_work
 
     # -- how fast it reads
 
     @property
     def prefill_tokens_per_second(self) -> float | None:
-        """As it was seen to read prompts, or None where it has read none that was long enough."""
-        return None if self._seconds_per_token is None else 1 / self._seconds_per_token
+        """At the beginning of a prompt, as it was seen to read, or None where it has read none that
+        was long enough."""
+        return None if self._seconds_per_work is None else 1 / self._seconds_per_work
 
-    def _observe(self, seconds_per_token: float) -> None:
+    def seconds_for(self, tokens: int, cached_tokens: int = 0) -> float | None:
+        """That it takes to read so many behind those in its cache; None where nobody knows."""
+        return self.seconds_of(work_of(tokens, cached_tokens))
+
+    def seconds_of(self, work: float) -> float | None:
+        return None if self._seconds_per_work is None else work * self._seconds_per_work
+
+    def work_left(self, now: float) -> float:
+        """Of reading what we gave it."""
+        return max(0.0, self._work - self._work_since(now))
+
+    def _observe(self, seconds_per_work: float) -> None:
         # The time is averaged, not the speed: a cache hit that nobody expected weighs little.
-        known = self._seconds_per_token
+        known = self._seconds_per_work
         if known is None:
-            self._seconds_per_token = seconds_per_token
+            self._seconds_per_work = seconds_per_work
         else:
-            self._seconds_per_token = known + SPEED_GAIN * (seconds_per_token - known)
+            self._seconds_per_work = known + SPEED_GAIN * (seconds_per_work - known)

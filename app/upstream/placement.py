@@ -133,7 +133,7 @@ def _options(
     for choice, size_class in zip(ranked, classes, strict=True):
         saved = min(choice.saved_tokens, ask.prompt_tokens)
         spare = size_class != smallest and not saved
-        demand = Demand(ask.prompt_tokens - saved, held)
+        demand = Demand(ask.prompt_tokens - saved, held, saved)
         reason = _reason(saved, spare=spare, first=not found)
         found.append(Option(choice.endpoint, demand, saved, choice.patience_seconds, spare, reason))
     return found

@@ -92,6 +92,7 @@ class Pool:
         if endpoint in self._leaving and not endpoint.in_flight:
             self._leaving.discard(endpoint)
             self.endpoints.remove(endpoint)
+            endpoint.renew()  # what its last answers taught, they teach of nobody
             self.on_removed(endpoint)
 
 

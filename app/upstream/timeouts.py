@@ -4,13 +4,11 @@ from enum import StrEnum
 
 from app.errors import UpstreamTimeout
 from app.settings import Settings
+from app.upstream.reading import work_of
 
 # A prompt takes up to so many times as long as the worker's speed lets expect: others are read at
 # the same time, and what was seen of its speed is an average of good and bad moments.
 SLACK = 3.0
-# Attention over the whole prompt makes the time for N tokens grow as N + N^2 / this: of the work
-# for 1M tokens it is five sixths, so that a speed seen on short prompts says too much.
-ATTENTION_TOKENS = 211_000
 
 
 class Timeout(StrEnum):
@@ -43,7 +41,7 @@ def first_byte_seconds(
     settings: Settings, prompt_tokens: int, reading_tokens: int, tokens_per_second: float | None
 ) -> float:
     """Until the first token of a prompt on a worker that reads `reading_tokens` in all, and that
-    was seen to read at this speed.
+    was seen to read at this speed at the beginning of a prompt.
 
     The whole prompt counts, cached or not: whether the worker still has it nobody knows, and to
     give up on a million tokens that are being read again costs far more than to wait.
@@ -51,6 +49,5 @@ def first_byte_seconds(
     tokens = max(prompt_tokens, reading_tokens)
     seconds = tokens / settings.prefill_floor_tokens_per_second
     if tokens_per_second:
-        expected = tokens * (1 + tokens / ATTENTION_TOKENS) / tokens_per_second
-        seconds = min(seconds, SLACK * expected)
+        seconds = min(seconds, SLACK * work_of(tokens) / tokens_per_second)
     return settings.first_byte_seconds + seconds

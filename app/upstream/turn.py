@@ -65,29 +65,30 @@ class Turn:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until its first token, if the worker reads as fast as it did; None where that is not
-        known."""
+        """Until its first token, if the worker reads as fast as it did; None where nobody can say,
+        as it was not seen to read, or should have been done by now."""
         reservation = self._reservation
         if not reservation.reading:
             return 0.0
-        speed = self.endpoint.load.prefill_tokens_per_second
-        if speed is None:
+        seconds = self.endpoint.load.seconds_of(reservation.ahead_work + reservation.work)
+        if seconds is None:
             return None
-        tokens = reservation.ahead_tokens + reservation.demand.cold_tokens
-        return max(0.0, tokens / speed - (self._clock() - reservation.at))
+        left = seconds - (self._clock() - reservation.at)
+        return left if left > 0 else None
 
     @property
     def sunk_seconds(self) -> float:
         """What the worker has spent on this prompt so far, as far as can be told."""
         reservation = self._reservation
-        speed = self.endpoint.load.prefill_tokens_per_second
-        whole = None if speed is None else reservation.demand.cold_tokens / speed
+        load = self.endpoint.load
+        whole = load.seconds_of(reservation.work)
         if not reservation.reading:
             return whole or 0.0  # unknown: no long prompt was read there, so this was none
         seconds = self._clock() - reservation.at
-        if speed is None or whole is None:
+        before = load.seconds_of(reservation.ahead_work)
+        if before is None or whole is None:
             return seconds
-        return min(max(0.0, seconds - reservation.ahead_tokens / speed), whole)
+        return min(max(0.0, seconds - before), whole)
 
 
 class Position(NamedTuple):

@@ -1,17 +1,21 @@
 """Turns of one conversation go to one worker, through whichever replica of the gateway."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from uuid import uuid4
 
 import pytest
 
 from tests.support.answers import Answer
+from tests.support.conditions import eventually
 from tests.support.gateway import CHAT, Json, RunningGateway, StartGateway, chat_body
 from tests.support.scripted_worker import ScriptedWorker
 
 WORKERS = 4
 TURNS = 6
 PROMPT_TOKENS = 10_000
+LONGEST_TOKENS = 375_000
 BILLING = "x-anthropic-billing-header: cc_version=2.1.177; cc_entrypoint=cli; cch={:05x};"
 
 
@@ -47,6 +51,11 @@ async def ask(gateway: RunningGateway, key: str, messages: list[Json], **fields:
     assert response.status == 200
 
 
+def longest() -> list[Json]:
+    """A prompt of about LONGEST_TOKENS that nobody has read."""
+    return [{"role": "user", "content": uuid4().hex + " word" * 300_000}]
+
+
 def asked(workers: list[ScriptedWorker]) -> list[int]:
     """How many requests each got, the most first."""
     return sorted((len(worker.requests) for worker in workers), reverse=True)
@@ -75,6 +84,28 @@ async def test_replicas_agree_on_the_worker_without_talking(
             await ask(replicas[turn % 2], replicas[0].key, messages)
         counts = [len(each.requests) - old for each, old in zip(workers, before, strict=True)]
         assert sorted(counts) == [0, 0, 0, TURNS]
+
+
+async def test_replicas_do_not_give_one_worker_all_of_the_longest_prompts(
+    workers: list[ScriptedWorker], start_gateway: StartGateway
+) -> None:
+    pair, is_read = workers[:2], asyncio.Event()
+    for worker in pair:
+        worker.kv_usage = 0.0
+        worker.prompt_tokens = LONGEST_TOKENS
+        worker.answers(Answer(until=is_read, prompt_tokens=LONGEST_TOKENS))
+    one, other = [await start_gateway(*pair, probe_seconds=0.1) for _ in range(2)]
+    reading = [asyncio.create_task(ask(one, one.key, longest(), max_tokens=10))]
+    await eventually(lambda: asked(pair) == [1, 0], 30.0, "the first one is being read")
+    endpoints = other.app.state.gateway.workers.pool.endpoints
+    await eventually(
+        lambda: any(each.load.others_streams for each in endpoints), 30.0, "its worker has said so"
+    )
+    reading.append(asyncio.create_task(ask(other, one.key, longest(), max_tokens=10)))
+    await eventually(lambda: sum(asked(pair)) == 2, 30.0, "the second one is being read")
+    assert asked(pair) == [1, 1]
+    is_read.set()
+    await asyncio.gather(*reading)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ class Queueing(RuleBasedStateMachine):
         for priority in Priority:
             count = sum(ticket.priority is priority for ticket in self.waiting)
             assert self.queue.waiting(priority) == count
-        assert self.queue.places().keys() == {ticket.number for ticket in self.waiting}
+        places = self.queue.places(lambda _: 1)
+        assert places.keys() == {ticket.number for ticket in self.waiting}
+        assert all(place.work_before == place.place - 1 for place in places.values())
 
     @invariant()
     def a_tenants_own_order_is_kept(self) -> None:

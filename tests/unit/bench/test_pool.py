@@ -11,6 +11,7 @@ from bench.pool.cache import BLOCK_TOKENS, PrefixCache
 from bench.pool.engine import KV_POOL, WRITTEN_PER_SECOND, ScriptedEngine, reading_seconds
 from bench.pool.figures import Row, as_table, short_p99_verdict
 from bench.pool.routers import FewestInFlight, Gateway, RoundRobin
+from bench.pool.scenarios import ONLY_SHORT, SCENARIOS
 from bench.pool.simulation import Class, Load, Outcome, Plan, simulate
 from bench.pool.traffic import Kind, Traffic
 from tests.support.fake_time import run_in_fake_time
@@ -101,3 +102,13 @@ def test_the_table_tells_each_scenario_once() -> None:
 @pytest.mark.parametrize(("seconds", "verdict"), [(0.2, "ok"), (0.21, "MISSED")])
 def test_short_questions_may_take_twice_as_long_as_alone(seconds: float, verdict: str) -> None:
     assert short_p99_verdict(outcome(0.1), outcome(seconds)).endswith(verdict)
+
+
+def test_short_questions_take_no_longer_beside_a_million_tokens_where_pools_are_by_length() -> None:
+    """What `python -m bench.pool` tells of half an hour, in five minutes of traffic."""
+    scenarios = {scenario.name: scenario for scenario in SCENARIOS}
+    alone, beside = (
+        simulate(scenarios[name].plan(300.0, seed=1), Gateway) for name in (ONLY_SHORT, "pools")
+    )
+    assert beside.classes[Kind.LONG].first_seconds
+    assert short_p99_verdict(alone, beside).endswith("ok")

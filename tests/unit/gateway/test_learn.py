@@ -22,7 +22,9 @@ from app.telemetry.pool_metrics import AFFINITY_RESULTS
 from app.upstream.endpoint import Endpoint
 from app.upstream.load import Demand
 from app.upstream.placement import Option
+from app.upstream.reading import work_of
 from app.upstream.turn import Turn
+from tests.support.workers_asked import pool_of
 from tests.unit.gateway.preparing import CALLER, PRINCIPAL, REQUEST, Counting, learned, run
 
 WORDS: Json = {"role": "user", "content": "word " * 20_000}
@@ -198,6 +200,26 @@ async def test_a_worker_that_was_restarted_meanwhile_has_nothing(taught: Taught)
     assert await taught.known() == set()
 
 
+async def test_of_a_worker_that_was_removed_nothing_is_remembered(taught: Taught) -> None:
+    """It goes with its last request, and that one is learned from after it: whatever comes under
+    its name has an empty cache."""
+    tokens = await taught.estimate()
+    pool = pool_of(None)
+    (leaving,) = pool.endpoints
+    meter = Meter(CALLER, lambda: CALLER.started_at)
+    meter.principal = PRINCIPAL
+    meter.prepared = await run(LONG, Counting(context_tokens=1_000_000), knowing=taught.learned)
+    meter.readers = [answered(DELTA, FINISH, usage(tokens, 0))]
+    turn = turn_on(leaving)
+    meter.turns = [turn]
+    pool.remove(leaving)
+    turn.close()
+    pool.released(leaving)
+    assert pool.endpoints == []
+    learn(meter, taught.learned, taught.metrics)
+    assert await taught.known() == set()
+
+
 # -- what is counted of caches
 
 
@@ -228,9 +250,9 @@ async def test_what_a_cache_saved_is_told_in_the_workers_own_time(taught: Taught
     await taught.by(answered(DELTA, FINISH, usage(tokens, 5_000)))
     assert taught.counted(saved) == 0  # nobody knows how fast it reads
     load = taught.worker.load
-    load.began(load.reserve(Demand(50_000, 0), 0.0), 50.0)  # 1,000 tokens a second
+    load.began(load.reserve(Demand(50_000, 0), 0.0), 50.0)
     await taught.by(answered(DELTA, FINISH, usage(tokens, 5_000)))
-    assert taught.counted(saved) == pytest.approx(5)
+    assert taught.counted(saved) == pytest.approx(50 * work_of(5_000) / work_of(50_000))
 
 
 async def test_a_count_that_was_cut_short_says_nothing_about_caches(taught: Taught) -> None:

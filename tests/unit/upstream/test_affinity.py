@@ -17,6 +17,7 @@ from app.upstream.affinity import (
 from app.upstream.ask import Ask
 from app.upstream.endpoint import Endpoint
 from app.upstream.load import Demand, Report
+from app.upstream.reading import work_of
 from tests.support.prompts import text_of
 
 FLOOR = 400.0
@@ -181,9 +182,12 @@ def test_the_patience_follows_the_speed_at_which_the_worker_reads(
     workers = pool(2)
     memory.remember(prefix(DOCUMENT), workers[0].name, 0.0)
     load = workers[0].load
-    load.began(load.reserve(Demand(50_000, 0), 0.0), 5.0)  # 10,000 tokens a second
+    load.began(load.reserve(Demand(50_000, 0), 0.0), 5.0)
     (first, _) = affinity.rank(ask(DOCUMENT, "Lines.", "Why?", tokens=500_000), workers, 6.0)
-    assert first.patience_seconds == pytest.approx(first.saved_tokens / 10_000)
+    # Reading it again would take longer, token by token, than the short one that was seen.
+    again = 5 * work_of(first.saved_tokens) / work_of(50_000)
+    assert again > 2 * first.saved_tokens / 10_000
+    assert first.patience_seconds == pytest.approx(again)
 
 
 def test_it_leaves_time_to_find_another_worker(affinity: Affinity, memory: PrefixMemory) -> None:
@@ -221,6 +225,12 @@ def test_where_all_have_as_much_the_conversation_decides(
 
 
 # -- a prompt that nobody has read
+
+
+def test_the_order_is_that_of_every_other_process(affinity: Affinity) -> None:
+    """And of every version of the gateway that runs beside this one while it is replaced."""
+    ranked = names(affinity.rank(ask(), pool(5), 0.0))
+    assert [name.removesuffix(":8000")[-1] for name in ranked] == list("31542")
 
 
 def test_a_worker_alone_is_the_best(affinity: Affinity) -> None:
@@ -263,6 +273,41 @@ def test_the_longest_prompts_keep_to_the_same_workers(affinity: Affinity) -> Non
     }
     assert len(firsts[HELD_TOKENS - 1]) > 4
     assert len(firsts[HELD_TOKENS]) == 1
+
+
+def longest(affinity: Affinity, workers: list[Endpoint]) -> list[Endpoint]:
+    """Those that a prompt of half a million tokens is to go to, in order."""
+    return [each.endpoint for each in affinity.rank(ask(tokens=500_000), workers, 0.0)]
+
+
+def test_one_of_the_longest_goes_to_a_worker_at_which_no_other_process_is(
+    affinity: Affinity,
+) -> None:
+    """All processes have one order, and none knows how many long prompts the others gave."""
+    workers = pool(3)
+    first, second, third = longest(affinity, workers)
+    first.load.report(Report(0.0, capacity_tokens=1_000_000, running=1, kv_usage=0.01))
+    assert longest(affinity, workers) == [second, third, first]
+    second.load.report(Report(0.0, capacity_tokens=1_000_000, running=1, kv_usage=0.9))
+    assert longest(affinity, workers) == [third, first, second]
+
+
+def test_where_others_are_everywhere_the_longest_still_keep_to_the_same_workers(
+    affinity: Affinity,
+) -> None:
+    workers = pool(3)
+    order = longest(affinity, workers)
+    for running, worker in enumerate(reversed(order), start=1):
+        worker.load.report(Report(0.0, capacity_tokens=1_000_000, running=running, kv_usage=0.1))
+    assert longest(affinity, workers) == order
+
+
+def test_a_process_alone_is_not_disturbed_by_what_it_has_given_itself(affinity: Affinity) -> None:
+    workers = pool(3)
+    order = longest(affinity, workers)
+    order[0].load.reserve(Demand(0, 400_000), 0.0)
+    order[0].load.report(Report(0.0, capacity_tokens=1_000_000, running=1, kv_usage=0.4))
+    assert longest(affinity, workers) == order
 
 
 def test_a_prompt_that_another_has_pushed_out_is_not_counted_on(

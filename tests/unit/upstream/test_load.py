@@ -3,6 +3,7 @@
 import pytest
 
 from app.upstream.load import Demand, LoadRules, Report, WorkerLoad
+from app.upstream.reading import work_of
 
 
 def load_of(**rules: int) -> WorkerLoad:
@@ -90,11 +91,11 @@ def test_a_restarted_worker_starts_clean_and_old_reservations_free_nothing() -> 
 
 def test_a_worker_that_begins_nothing_is_taken_to_read_what_we_do_not_know_of() -> None:
     load = load_of(prefill_tokens=10**9, long_prefill_tokens=10**9)
-    load.began(load.reserve(demand(10_000), 0.0), 1.0)  # 10,000 tokens a second
+    load.began(load.reserve(demand(10_000), 0.0), 1.0)
     stuck = load.reserve(demand(5_000), 100.0)
     with_stream = load.pressure(100.0)
     assert load.pressure(100.4) == with_stream  # its own 5,000 take half a second
-    assert load.pressure(103.0) == with_stream + 25_000
+    assert load.pressure(103.0) == with_stream + 3 * work_of(10_000) - work_of(5_000)
     load.began(stuck, 104.0)
     assert load.pressure(200.0) < with_stream
 
@@ -169,8 +170,7 @@ class TestSpeed:
         load.began(both[0], 10.0)
         load.began(both[1], 20.0)
         speed = load.prefill_tokens_per_second
-        assert speed is not None
-        assert speed == pytest.approx(1_000)
+        assert speed == pytest.approx(work_of(10_000) / 10)
 
     def test_a_hit_that_nobody_expected_weighs_little(self) -> None:
         load = load_of(prefill_tokens=100_000, long_prefill_tokens=50_000)
@@ -178,4 +178,20 @@ class TestSpeed:
         load.began(load.reserve(demand(10_000), 20.0), 20.01)
         speed = load.prefill_tokens_per_second
         assert speed is not None
-        assert speed < 1_300
+        assert speed < 1.3 * work_of(10_000) / 10
+
+    def test_a_long_prompt_that_is_read_is_all_that_the_worker_reads(self) -> None:
+        """Its end takes longer than its beginning: it is not taken for somebody else's."""
+        load = load_of(prefill_tokens=10**9, long_prefill_tokens=10**9)
+        load.began(load.reserve(demand(8_000), 0.0), 0.33)
+        load.reserve(demand(1_000_000), 10.0)
+        assert load.pressure(10.0 + 180) == load.pressure(10.0)
+
+    def test_what_is_left_to_read_becomes_less(self) -> None:
+        load = load_of(prefill_tokens=100_000, long_prefill_tokens=50_000)
+        load.began(load.reserve(demand(10_000), 0.0), 10.0)
+        first = load.reserve(demand(10_000), 20.0)
+        assert load.work_left(24.0) == pytest.approx(0.6 * work_of(10_000))
+        assert load.work_left(50.0) == 0
+        load.free(first)
+        assert load.work_left(50.0) == 0

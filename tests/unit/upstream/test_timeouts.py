@@ -3,6 +3,7 @@
 import pytest
 
 from app.settings import Settings
+from app.upstream.reading import work_of
 from app.upstream.timeouts import TimedOut, Timeout, first_byte_seconds
 
 SETTINGS = Settings()
@@ -28,13 +29,13 @@ def test_a_short_prompt_waits_behind_what_is_being_read() -> None:
 def test_a_speed_seen_on_any_length_leaves_time_enough_for_any_other(
     tokens: int, seconds: float, seen: int
 ) -> None:
-    speed = seen / H100[seen]
+    speed = work_of(seen) / H100[seen]
     allowed = first_byte_seconds(SETTINGS, tokens, tokens, speed) - BASE
     assert allowed >= 2 * seconds or allowed == tokens / SETTINGS.prefill_floor_tokens_per_second
 
 
 def test_a_fast_worker_is_given_up_sooner_than_an_unknown_one() -> None:
-    speed = 32_768 / H100[32_768]
+    speed = work_of(32_768) / H100[32_768]
     assert first_byte_seconds(SETTINGS, 1_000_000, 0, speed) < 900
     assert first_byte_seconds(SETTINGS, 1_000_000, 0, None) > 2_500
 
