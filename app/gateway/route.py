@@ -22,8 +22,8 @@ from app.upstream.timeouts import TimedOut, Timeout
 from app.upstream.worker_stream import WorkerStream
 from app.upstream.workers import Workers
 
-# One that may have cost its worker something is made once. What never reached a worker, or was on
-# one that is gone, goes on to the next, as long as there may be one that is not gone, too.
+# What never reached a worker, or was on one that stands still, goes on to the next. What a worker
+# had when it failed or broke off goes to one other and no more: it may be what workers break by.
 MAX_TRIES = 4
 
 log = structlog.get_logger()
@@ -32,15 +32,18 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class _Tries:
     failed: list[Endpoint] = field(default_factory=list)
+    moved: bool = False  # after a worker had failed at it, or broken off
     retried: bool = False  # after a worker had failed that is still there
 
     def go_on(self, error: GatewayError, ask: Ask, workers: Workers) -> bool:
         """Whether to ask another one than those that have failed."""
         costly = not _is_gone(error)
-        if (costly and self.retried) or len(self.failed) == MAX_TRIES:
+        moves = costly or _broke_off(error)
+        if (moves and self.moved) or len(self.failed) == MAX_TRIES:
             return False
         if not workers.may_retry(ask, self.failed, retry=costly):
             return False
+        self.moved = self.moved or moves
         self.retried = self.retried or costly
         return True
 
@@ -91,6 +94,11 @@ def _is_gone(error: GatewayError) -> bool:
     if isinstance(error, TimedOut):
         return error.kind is Timeout.STANDSTILL
     return isinstance(error, ConnectFailed | WorkerBusy)
+
+
+def _broke_off(error: GatewayError) -> bool:
+    """Whether the worker had the request when its connection went."""
+    return isinstance(error, ConnectFailed) and not error.unreachable
 
 
 def _ask_of(

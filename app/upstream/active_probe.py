@@ -1,7 +1,8 @@
 """One token, asked of a worker that has nothing of ours: the proof of life that `/health` is not.
 
 A worker that reads a long prompt for another replica may answer only after it, so one that says it
-is at work is believed for a while.
+is at work is believed for a while. `transformers serve` is never asked: a request could come while
+it answers us, and it crashes on some that come together.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ class ActiveProbes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _is_due(self, endpoint: Endpoint) -> bool:
-        if not endpoint.ready or endpoint.in_flight:
+        if not endpoint.ready or endpoint.in_flight or endpoint.last_resort:
             return False
         if endpoint.ejected_until is not None:
             return self._watch.awaits_trial(endpoint)

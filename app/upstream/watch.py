@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from app.settings import Settings
+from app.settings import Engine, Settings
 from app.telemetry.metrics import Metrics
 from app.upstream.ejection import Ejections, Fault
 from app.upstream.endpoint import Endpoint
@@ -27,6 +27,9 @@ log = structlog.get_logger()
 # Of the longest silence of one stream, how long nothing else of its worker may have moved for the
 # worker to be hung: counters are read every few seconds, so movement is noted later than it was.
 STILL_SHARE = 0.8
+# A worker's engine knows of a prompt once its server has made tokens of it, of a million in some
+# 11 s. Until then it says, rightly, that nothing runs.
+UNHEARD_SECONDS = 30.0
 
 
 class Attempt:
@@ -68,7 +71,7 @@ class _Health:
 
 
 class WatchedAttempt(Attempt):
-    __slots__ = ("_endpoint", "_health", "_watch", "has_begun")
+    __slots__ = ("_endpoint", "_health", "_watch", "has_begun", "since")
 
     def __init__(self, watch: "Watch", endpoint: Endpoint, health: _Health) -> None:
         super().__init__()
@@ -76,6 +79,7 @@ class WatchedAttempt(Attempt):
         self._endpoint = endpoint
         self._health = health
         self.has_begun = False
+        self.since = watch.clock()
         health.unbegun.add(self)
 
     def began(self) -> None:
@@ -186,9 +190,11 @@ class Watch:
         )
 
     def _judge(self, endpoint: Endpoint, health: _Health, now: float) -> None:
-        """It says that it is at work, also for us, and nothing shows it."""
+        """It has something of ours, and nothing shows that it works on it."""
         telemetry = health.telemetry
-        if not telemetry.running or telemetry.kv_usage is None or not endpoint.in_flight:
+        if telemetry.kv_usage is None or not endpoint.in_flight:
+            return
+        if not telemetry.running and not self._is_unheard_of(endpoint, health, now):
             return
         if self.own_stall.lately(now):
             return
@@ -196,6 +202,14 @@ class Watch:
             return  # known, and nothing of ours is left to be saved
         if health.still.still(self._settings.inter_token_seconds, now):
             self.hung(endpoint, Fault.STANDSTILL)
+
+    def _is_unheard_of(self, endpoint: Endpoint, health: _Health, now: float) -> bool:
+        """Whether it says that nothing runs or waits, long after it was given something. vLLM
+        counts both when a step is done: if it hangs in the first one, it says so for ever."""
+        if endpoint.settings.engine is not Engine.VLLM or health.telemetry.waiting:
+            return False
+        seconds = max(self._settings.inter_token_seconds, UNHEARD_SECONDS)
+        return any(now - attempt.since >= seconds for attempt in health.unbegun)
 
     def lost(self, endpoint: Endpoint) -> None:
         """It took requests, and a probe found it missing."""

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,7 @@ LONG_TOKENS = 1_000
 # Some 4,000 tokens; unlike each other from their first word on, so that none is in a cache.
 LONG = ["".join(f"{word} {number} " for number in range(1_000)) for word in ("one", "other")]
 READING = Answer(prefill_seconds=60)
+BREAKS = Answer(breaks=Break(End.RESET, after=0))
 SECONDS = 20.0  # for what has to come; only spent on failure
 
 
@@ -192,8 +194,49 @@ class TestSecondTries:
         async with ScriptedWorker() as third:
             yield third
 
-    async def test_what_was_on_workers_that_are_gone_goes_on_until_one_is_not(
+    async def test_what_breaks_off_moves_once_and_what_never_reached_a_worker_moves_besides(
         self,
+        start_gateway: StartGateway,
+        worker: ScriptedWorker,
+        second_worker: ScriptedWorker,
+        third_worker: ScriptedWorker,
+    ) -> None:
+        second_worker.takes_turns_with(worker)
+        # No probe tells that the third one is gone.
+        gateway = await start_gateway(
+            worker, second_worker, third_worker, probe_seconds=600, ejection_faults=1_000
+        )
+        await third_worker.go_away()
+
+        async def tried_all() -> bool | None:
+            worker.answers(BREAKS, Answer(["here"]))
+            messages = asked(uuid4().hex)["messages"]  # each has its own order of workers
+            response = await gateway.chat(messages=messages)
+            assert response.message["content"] == "here"
+            row = await gateway.audited(response.request_id)
+            return True if row.attempts == 3 else None
+
+        await eventually_found(tried_all, SECONDS, "a request that all three were tried for")
+
+    async def test_what_breaks_workers_is_given_to_two_of_them(
+        self,
+        start_gateway: StartGateway,
+        worker: ScriptedWorker,
+        second_worker: ScriptedWorker,
+        third_worker: ScriptedWorker,
+    ) -> None:
+        workers = (worker, second_worker, third_worker)
+        for each in workers:
+            each.answers(BREAKS)
+        gateway = await start_gateway(*workers)
+        response = await gateway.chat()
+        assert (response.status, response.error["code"]) == (502, "upstream_error")
+        assert asked_in_all(*workers) == 2
+
+    @pytest.mark.parametrize("first", ["breaks", "fails"])
+    async def test_what_breaks_one_and_fails_on_another_goes_no_further(
+        self,
+        first: str,
         start_gateway: StartGateway,
         worker: ScriptedWorker,
         second_worker: ScriptedWorker,
@@ -201,12 +244,12 @@ class TestSecondTries:
     ) -> None:
         for other in (second_worker, third_worker):
             other.takes_turns_with(worker)
-        gone = Answer(breaks=Break(End.RESET, after=0))
-        worker.answers(gone, gone, Answer(["here"]))
+        fails = Refusal(500, b"{}")
+        both = (BREAKS, fails) if first == "breaks" else (fails, BREAKS)
+        worker.answers(*both, Answer(["here"]))
         gateway = await start_gateway(worker, second_worker, third_worker)
-        response = await gateway.chat()
-        assert response.message["content"] == "here"
-        assert asked_in_all(worker, second_worker, third_worker) == 3
+        assert (await gateway.chat()).status == 502
+        assert asked_in_all(worker, second_worker, third_worker) == 2
 
     async def test_what_a_worker_failed_at_is_tried_once_more(
         self,

@@ -6,15 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.settings import Settings, WorkerSettings
+from app.settings import Engine, Settings, WorkerSettings
 from app.telemetry.metrics import Metrics
 from app.upstream.client import WorkerClient
-from app.upstream.ejection import Fault
 from app.upstream.endpoint import Endpoint
 from app.upstream.own_stall import OwnStall
 from app.upstream.pool import Pool
 from app.upstream.prober import Prober
-from app.upstream.timeouts import Timeout
 from app.upstream.watch import Watch
 from tests.support.answers import Answer, Break, End, Refusal, vllm_error
 from tests.support.conditions import eventually, eventually_found
@@ -204,6 +202,51 @@ async def test_a_worker_that_says_it_is_at_work_and_does_nothing_is_hung(
     assert 'reason="standstill"' in await metrics_of(gateway)
 
 
+class FrozenWorker(ScriptedWorker):
+    """It hangs in its first step, and counts what runs when a step is done."""
+
+    @property
+    def running(self) -> int:
+        return 0
+
+
+async def test_a_worker_that_hangs_in_its_first_step_is_found_though_it_says_nothing_runs(
+    start_gateway: StartGateway, second_worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.upstream.watch.UNHEARD_SECONDS", 0.0)
+    async with FrozenWorker() as worker:
+        worker.kv_usage = 0.0
+        worker.answers(Answer(breaks=Break(End.HANG, None)))
+        gateway = await start_gateway(
+            worker,
+            second_worker,
+            inter_token_seconds=1.0,
+            probe_seconds=0.1,
+            first_byte_seconds=600.0,
+        )
+        bad, other = endpoint_of(gateway, worker), endpoint_of(gateway, second_worker)
+        other.draining = True
+        asking = asyncio.ensure_future(gateway.chat())
+        await worker.received()
+        other.draining = False
+        assert (await asking).status == 200
+        assert bad.ejected_until is not None
+        assert 'reason="standstill"' in await metrics_of(gateway)
+
+
+async def test_transformers_gets_no_question_of_ours_beside_a_request(
+    start_gateway: StartGateway, worker: ScriptedWorker
+) -> None:
+    """It crashes on some that come together. Others are asked again and again while idle."""
+    async with ScriptedWorker(Engine.TRANSFORMERS) as last:
+        await start_gateway(worker, last, probe_seconds=0.05, active_probe_seconds=0.1)
+        checks = len(worker.checks), len(last.checks)
+        await eventually(
+            lambda: len(worker.checks) > checks[0] + 2, WITHIN_SECONDS, "three active probes"
+        )
+        assert len(last.checks) == checks[1]
+
+
 async def test_an_answer_may_not_take_for_ever(
     start_gateway: StartGateway, worker: ScriptedWorker
 ) -> None:
@@ -318,19 +361,12 @@ async def test_what_a_worker_says_of_itself_is_known_to_the_pool() -> None:
         assert not probed.endpoint.load.is_known(probed.watch.clock() + 60)
 
 
-async def test_our_own_stall_is_nobodys_fault() -> None:
-    async with ScriptedWorker() as worker, Probed(worker, ejection_faults=1) as probed:
-        other = probed.pool.add(WorkerSettings.model_validate({"url": "http://127.0.0.1:9"}))
-        other.ready = True
-        now = probed.watch.clock()
-        probed.watch.own_stall.tick(now - 10)
-        attempt = probed.watch.attempt(probed.endpoint)
-        assert attempt.postponed_seconds() > 0
-        attempt.timed_out(Timeout.FIRST_BYTE)
-        probed.watch.attempt(probed.endpoint).failed(Fault.RESET)
-        probed.watch.probed(probed.endpoint, alive=False)
-        assert probed.endpoint.ejected_until is None
-        probed.watch.own_stall.tick(now)
+async def test_a_probe_that_went_unanswered_while_we_were_held_up_is_nobodys_fault() -> None:
+    async with ScriptedWorker() as worker, Probed(worker, probe_timeout_seconds=0.3) as probed:
+        worker.deaf = True
+        probed.watch.own_stall.tick(probed.watch.clock() - 10)
+        await probed.prober.probe_all()
+        assert probed.endpoint.ready
         probed.watch.own_stall = OwnStall()  # it has caught up
-        probed.watch.attempt(probed.endpoint).failed(Fault.RESET)
-        assert probed.endpoint.ejected_until is not None
+        await probed.prober.probe_all()
+        assert not probed.endpoint.ready
