@@ -1,8 +1,9 @@
 """Workers that fail are left alone for a while, and longer each time. No I/O; the clock is given.
 
-Never more than half of the pool, nor of those that can stand in for a worker, and never the last of
-them that takes requests: long prompts have few workers, and where all fail they are better asked
-than not. After its time a worker gets one request or one probe; that decides.
+Never more than half of the pool, nor of those that can do the same, and never the last of them that
+takes requests: long prompts have few workers, and where all fail they are better asked than not.
+One for which no other can stand in is left alone up to the next round of probes. After its time a
+worker gets one request or one probe; that decides.
 """
 
 from collections import deque
@@ -131,7 +132,8 @@ class Ejections:
     def _may_go(self, endpoint: Endpoint, now: float) -> bool:
         """Its own place is not counted twice where it is ejected again."""
         others = [each for each in self._endpoints() if each is not endpoint]
-        alike = [each for each in others if each.can_replace(endpoint)]
+        # One of its kind has the others' leave: `relent` tries it again after each round of probes.
+        alike = [each for each in others if each.can_replace(endpoint)] or others
         return _spares(others) and _spares(alike) and any(_serves(each, now) for each in alike)
 
     def _record(self, endpoint: Endpoint) -> _Record:

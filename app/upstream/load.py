@@ -226,8 +226,9 @@ class WorkerLoad:
         return (self.others_held, self.others_streams) if self.is_known(now) else (0, 0)
 
     def pressure(self, now: float) -> int:
-        """How busy it is, in tokens, for comparing workers. Of other replicas' requests what was
-        last known counts on: a worker that has fallen silent does not look idle."""
+        """How busy it is, in tokens, or in work where it is late, for comparing workers. Of other
+        replicas' requests what was last known counts on: a worker that has fallen silent does not
+        look idle."""
         reading = self.prefill_tokens + self._unseen_tokens(now)
         return reading + STREAM_TOKENS * (self.streams + self.others_streams)
 

@@ -7,7 +7,8 @@ BUSY_RETRY_SECONDS = 2.0  # a decode step frees a place long before that
 
 
 class ConnectFailed(UpstreamFailed):
-    """The worker was `unreachable`, or went away before its first byte. `detail` is for our log."""
+    """The worker was `unreachable`, or went away before its first token. `detail` is for our
+    log."""
 
     def __init__(self, detail: str, *, unreachable: bool = False) -> None:
         super().__init__("The model server could not be reached.")

@@ -27,8 +27,8 @@ log = structlog.get_logger()
 # Of the longest silence of one stream, how long nothing else of its worker may have moved for the
 # worker to be hung: counters are read every few seconds, so movement is noted later than it was.
 STILL_SHARE = 0.8
-# A worker's engine knows of a prompt once its server has made tokens of it, of a million in some
-# 11 s. Until then it says, rightly, that nothing runs.
+# A worker's engine knows of a prompt once its server has made tokens of it: seconds, of a million.
+# Until then it says, rightly, that nothing runs.
 UNHEARD_SECONDS = 30.0
 
 

@@ -74,6 +74,7 @@ class Workers:
     def first_byte_seconds(self, endpoint: Endpoint, prompt_tokens: int) -> float:
         """A million tokens take minutes to read, and wait behind those that came before them."""
         load = endpoint.load
+        reading = load.prefill_tokens + load.others_held  # which others have it read, nobody tells
         return first_byte_seconds(
-            self.settings, prompt_tokens, load.prefill_tokens, load.prefill_tokens_per_second
+            self.settings, prompt_tokens, reading, load.prefill_tokens_per_second
         )

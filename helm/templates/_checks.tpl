@@ -29,7 +29,7 @@
 {{- if not (regexMatch "^[a-z]" (include "gateway.fullname" .)) -}}
 {{- fail (printf "fullnameOverride: Services would be named %s, and Kubernetes wants a letter first; set another name." (include "gateway.fullname" .)) -}}
 {{- end -}}
-{{- if .Values.networkPolicy.enabled -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.gatewayExtraEgress) -}}
 {{- include "gateway.checkWorkerPorts" . -}}
 {{- end -}}
 {{- range $variable := include "gateway.secretVariables" . | fromYaml -}}

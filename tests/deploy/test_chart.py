@@ -153,8 +153,11 @@ def test_a_worker_is_reached_on_the_port_that_its_url_has() -> None:
     policy = Release({"externalWorkers": workers, "networkPolicy": opened}).policy(RELEASE)
     ports = [{port["port"] for port in rule["ports"]} for rule in policy["egress"]]
     assert {8000, 443} in ports
-    closed = {"enabled": False}
-    Release({"externalWorkers": workers[1:], "networkPolicy": closed})  # nothing to be opened
+    for policy in (
+        {"enabled": False},  # nothing to be opened
+        {"gatewayExtraEgress": [{"ports": [{"port": 443}]}]},  # opened by hand
+    ):
+        Release({"externalWorkers": workers[1:], "networkPolicy": policy})
 
 
 @pytest.mark.parametrize(

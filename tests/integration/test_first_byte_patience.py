@@ -16,6 +16,7 @@ from app.upstream.pool import Pool
 from app.upstream.refusals import ConnectFailed
 from app.upstream.watch import Watch
 from tests.support.answers import Answer, Break, End
+from tests.support.conditions import eventually
 from tests.support.gateway import CHAT, Json, StartGateway
 from tests.support.scripted_worker import ScriptedWorker
 
@@ -55,6 +56,19 @@ async def test_a_short_prompt_behind_a_long_one_is_waited_for(
         await client.post(CHAT, gateway.key, body)
         await worker.received()
         assert (await gateway.chat()).message["content"] == "here"
+
+
+async def test_a_short_prompt_behind_those_of_other_replicas_is_waited_for(
+    start_gateway: StartGateway, worker: ScriptedWorker
+) -> None:
+    worker.kv_usage, worker.kv_tokens = 0.5, 40_000
+    gateway = await start_gateway(worker, probe_seconds=0.1, **IMPATIENT)
+    (endpoint,) = gateway.app.state.gateway.workers.pool.endpoints
+    await eventually(
+        lambda: endpoint.load.others_held > 10_000, PATIENCE_SECONDS, "the worker has said so"
+    )
+    worker.answers(SLOW)
+    assert (await gateway.chat()).message["content"] == "here"
 
 
 @pytest.fixture

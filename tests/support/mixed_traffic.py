@@ -1,8 +1,8 @@
 """Traffic of every kind that makes a series: what goes well, what is refused, what fails.
 
-`mixed_gateway` is `gateway serve` in front of five workers: two that share the chats, one for short
-prompts that speaks SGLang's dialect, and two sick ones, as the last of its kind is never ejected.
-`MixedTraffic.round()` asks once for each kind, all at once.
+`mixed_gateway` is `gateway serve` in front of four workers: two that share the chats, one
+for short prompts that speaks SGLang's dialect, and a sick one. `MixedTraffic.round()` asks once for
+each kind, all at once.
 """
 
 import asyncio
@@ -83,19 +83,18 @@ KEYS: dict[str, dict[str, Any]] = {
 async def mixed_gateway(
     database_url: str, redis_url: str, *more_workers: Json
 ) -> AsyncIterator["MixedTraffic"]:
-    """`more_workers`: as the gateway's list of workers has them, beside the five."""
+    """`more_workers`: as the gateway's list of workers has them, beside the four."""
     async with AsyncExitStack() as stack:
         times_asked: dict[str, int] = {}
         chats = [MixedWorker(times_asked), MixedWorker(times_asked)]
-        short = MixedWorker(engine=Engine.SGLANG)
-        sick = [MixedWorker(), MixedWorker()]
-        for worker in (*chats, short, *sick):
+        short, sick = MixedWorker(engine=Engine.SGLANG), MixedWorker()
+        for worker in (*chats, short, sick):
             await stack.enter_async_context(worker)
         room = {"max_concurrency": CHATS_AT_ONCE}
         workers = [
             *(worker.settings() | room | {"tags": [POOL]} for worker in chats),
             short.settings() | {"tags": ["short"]},
-            *(worker.settings() | {"tags": ["sick"]} for worker in sick),
+            sick.settings() | {"tags": ["sick"]},
             *more_workers,
         ]
         own = {"database_url": database_url, "redis_url": redis_url, "workers": json.dumps(workers)}

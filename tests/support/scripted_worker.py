@@ -70,6 +70,7 @@ class ScriptedWorker:
         self.aborted: list[str] = []  # ids that SGLang was told to stop
         self.started_at: float | None = None  # as its metrics say, if they do
         self.kv_usage: float | None = None  # likewise
+        self.kv_tokens: int | None = None  # likewise: those that its cache holds
         self.has_metrics = True
         self.deaf = False  # it answers nothing but completions
         self.deaf_to_aborts = False
@@ -227,6 +228,8 @@ class ScriptedWorker:
         page = "".join(f"vllm:{name}{labels} {value}.0\n" for name, value in values.items())
         if self.kv_usage is not None:
             page += f"vllm:kv_cache_usage_perc{labels} {self.kv_usage}\n"
+        if self.kv_tokens is not None:
+            page += f'vllm:cache_config_info{{kv_cache_size_tokens="{self.kv_tokens}"}} 1.0\n'
         if self.started_at is not None:
             page += f"process_start_time_seconds {self.started_at}\n"
         return page

@@ -190,6 +190,18 @@ def test_never_more_than_half_of_those_that_a_tag_asks_for() -> None:
     assert bench.takes() == [False, True, True, True, True, True]
 
 
+def test_one_of_its_kind_is_ejected_up_to_the_next_round_of_probes() -> None:
+    bench = Bench(3)
+    only = bench.endpoints[0]
+    only.tags = frozenset({"eu"})
+    bench.fails(only)
+    assert bench.takes() == [False, True, True]
+    assert bench.ejections.relent() is True
+    assert bench.takes() == [True, True, True]
+    bench.fails(only, 1)  # on trial
+    assert bench.takes() == [False, True, True]
+
+
 def test_where_no_other_can_stand_in_for_it_one_is_tried_early() -> None:
     bench, _, (bad, other) = mixed_bench()
     bench.fails(bad)

@@ -40,6 +40,12 @@ def test_a_fast_worker_is_given_up_sooner_than_an_unknown_one() -> None:
     assert first_byte_seconds(SETTINGS, 1_000_000, 0, None) > 2_500
 
 
+def test_a_prompt_that_was_in_the_cache_leaves_time_for_one_that_is_not() -> None:
+    slow = H100[1_000_000]
+    seen = work_of(200_000) / 1.0
+    assert first_byte_seconds(SETTINGS, 1_000_000, 0, seen) > 1.5 * slow
+
+
 def test_never_longer_than_the_floor_allows() -> None:
     assert first_byte_seconds(SETTINGS, 1_000_000, 0, 10.0) == (
         first_byte_seconds(SETTINGS, 1_000_000, 0, None)
