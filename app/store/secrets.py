@@ -68,8 +68,9 @@ def scrub(text: str) -> str:
 def scrub_to(text: str, characters: int) -> str:
     """So many characters of `scrub(text)`: half a secret would not be known any more, so it is
     masked before the text is cut. Of a long text only the beginning is looked at."""
-    looked_at = characters + max(KNOWN.longest_characters, _SECRET_CHARACTERS)
-    return scrub(text[:looked_at])[:characters]
+    longest = max(KNOWN.longest_characters, _SECRET_CHARACTERS)
+    # Were all of it secrets, their masks would fill what is kept, before what may be half of one.
+    return scrub(text[: (characters + 1) * longest])[:characters]
 
 
 def scrub_bytes(text: bytes) -> bytes:

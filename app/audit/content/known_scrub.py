@@ -25,6 +25,8 @@ class KnownScrub:
         clean_from = 0  # behind the last secret
         parts: list[str] = []
         for start, end in _spans(text, secrets):
+            if end <= out:
+                continue
             parts += text[out : max(start, out)], MASK
             out = clean_from = max(end, out)
         held_from = max(out, len(text) - _begun(text, secrets))
@@ -42,7 +44,7 @@ def _spans(text: str, secrets: tuple[str, ...]) -> list[tuple[int, int]]:
         while start >= 0:
             found.append((start, start + len(secret)))
             start = text.find(secret, start + len(secret))
-    found.sort()
+    found.sort(key=lambda span: (span[0], -span[1]))
     return found
 
 

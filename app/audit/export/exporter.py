@@ -24,7 +24,7 @@ from app.audit.export.records import (
     PublishedCheckpoint,
     Record,
 )
-from app.audit.log_reader import LogReader
+from app.audit.log_reader import LogReader, microseconds_of
 from app.audit.part_reader import PartReader
 from app.audit.projection import columns_of
 from app.audit.spool.frames import FrameKind
@@ -89,15 +89,22 @@ class Exporter:
         writers = await self._chains.writers()
         manifest = await self._manifest()
         written.write(manifest)
+        since = self._query.part.since
         for row in await self._reader.register():
             written.write(row)
+            # One that registered meanwhile: the file would say that its chain is missing.
+            if since is None or (row.registered_at or 0) >= microseconds_of(since):
+                writers.add(row.writer)
         for payload in published:
-            if not _is_ahead(payload, manifest.shipped):
+            if not _is_ahead(payload, manifest.shipped, writers):
                 written.write(PublishedCheckpoint(payload))
         with MessageExport(self._reader, self._query, written.write, self._progress) as messages:
             for writer in sorted(writers):
                 await self._export_chain(writer, written, messages)
             await messages.finish()
+        for row in await self._reader.register():  # what the chains sign of it is there by now
+            if row.number > written.register:
+                written.write(row)
         sink.write(written.end)
         return written.end
 
@@ -152,7 +159,7 @@ class Exporter:
         )
 
 
-def _is_ahead(payload: bytes, shipped: Mapping[str, ChainHead]) -> bool:
+def _is_ahead(payload: bytes, shipped: Mapping[str, ChainHead], writers: set[str]) -> bool:
     """Whether it is of an event that may still be on its way into the database: a verification
     of the file, later, would miss that."""
     try:
@@ -164,7 +171,9 @@ def _is_ahead(payload: bytes, shipped: Mapping[str, ChainHead]) -> bool:
     is_fresh = age.total_seconds() < SHIPPING_SECONDS
     # What closes a chain is the event behind the one that it states.
     last = checkpoint.sequence + checkpoint.closed
-    return is_fresh and head is not None and head.sequence < last
+    if head is None:  # shipped whole, and forgotten; or not begun to be
+        return is_fresh and checkpoint.writer not in writers
+    return is_fresh and head.sequence < last
 
 
 def _text(moment: datetime | None) -> str | None:

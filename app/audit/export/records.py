@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from app.audit.bounds import BEGINNING, END
 from app.audit.chain import ChainHead
 from app.audit.content.nodes import StoredMessage
 from app.audit.log_reader import Part
@@ -75,6 +76,8 @@ def _moment(value: str | None) -> datetime | None:
         raise ExportUnreadable(f"a range from or to {value!r}, which is no time") from None
     if moment.tzinfo is None:
         raise ExportUnreadable(f"a range from or to {value!r}, which has no time zone")
+    if not BEGINNING <= moment < END:
+        raise ExportUnreadable(f"a range from or to {value!r}, when nothing can be recorded")
     return moment
 
 

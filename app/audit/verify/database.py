@@ -62,8 +62,8 @@ class DatabaseVerification:
             now=self._now,
             part=self._part,
         )
-        if self._part.whole:
-            writers |= verifier.known_writers
+        # One that registered meanwhile is there, too, and one that is gone was looked for.
+        writers |= verifier.wanted_writers
         for writer in sorted(writers):
             await self._verify_chain(verifier, writer)
         for event in await reader.beyond_bounds():

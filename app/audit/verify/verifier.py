@@ -73,6 +73,11 @@ class Verifier:
         """Of whom there should be chains."""
         return {*self._registered, *self._witnessed, *self._shipped, *self._published.writers}
 
+    @property
+    def wanted_writers(self) -> set[str]:
+        """Of whom there should be something in this part."""
+        return {each for each in self.known_writers if self._may_be_in_part(each)}
+
     def chain(self, writer: str) -> ChainVerifier:
         """To be fed with all events of that writer, and then given to `chain_ended`."""
         published = self._published.last(writer)

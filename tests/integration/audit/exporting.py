@@ -1,5 +1,6 @@
 """A log, and what is exported of it."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,15 @@ async def exported(
     root: Path | None = None,
 ) -> Path:
     """`root`: with the checkpoints of the second place there."""
-    lines = [] if root is None else (root / "checkpoints.jsonl").read_bytes().splitlines()
     with export_file(path, export_format) as sink:
-        await Exporter(engine, query, KEYS.public_keys).run(sink, lines)
+        await Exporter(engine, query, KEYS.public_keys).run(sink, _published(root))
     return path
+
+
+def _published(root: Path | None) -> Iterator[bytes]:
+    """Read when they are asked for, as a place is."""
+    if root is not None:
+        yield from (root / "checkpoints.jsonl").read_bytes().splitlines()
 
 
 def verified(path: Path, **more: Any) -> Report:

@@ -149,7 +149,7 @@ async def test_an_end_that_was_cut_off_is_found_whatever_range_the_file_says_it_
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
-@pytest.mark.parametrize("value", ["yesterday", "2026-11-01T00:00:00", 5])
+@pytest.mark.parametrize("value", ["yesterday", "2026-11-01T00:00:00", "9999-12-31T23:58:00Z", 5])
 @pytest.mark.usefixtures("log")
 async def test_a_range_that_is_none_makes_it_no_export(
     engine: AsyncEngine, tmp_path: Path, name: str, value: object

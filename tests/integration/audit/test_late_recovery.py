@@ -1,7 +1,7 @@
 """A process that dies within an answer, and whose spool is taken over days later."""
 
 import time
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit.content.answers import answers_of
 from app.audit.content.nodes import ROOT, message_payload
 from app.audit.content.redaction import Redaction
+from app.audit.export.query import ExportQuery
+from app.audit.log_reader import Part
 from app.audit.partitions import prune
 from app.audit.records import AuditIntent
 from app.audit.registration import registration
@@ -28,6 +30,8 @@ from app.audit.spool.payloads import (
 )
 from app.audit.spool.writer import SpoolWriter
 from app.audit.verify.findings import Problem
+from tests.integration.audit.exporting import exported
+from tests.integration.audit.exporting import verified as verified_export
 from tests.integration.audit.replica import (
     ADDRESSES,
     DEADLINE_SECONDS,
@@ -126,6 +130,18 @@ async def test_its_answer_follows_the_question_of_an_earlier_day(
 
     assert last - first >= 2 * A_DAY
     assert await _problems(engine, root) == set()
+
+
+async def test_an_export_of_the_day_of_the_answer_does_without_the_question(
+    engine: AsyncEngine, root: Path, tmp_path: Path
+) -> None:
+    _, last = await _days_of_messages(engine)
+    since = datetime.combine(last, datetime.min.time(), UTC)
+    query = ExportQuery(Part(since=since), content=True)
+
+    report = verified_export(await exported(engine, tmp_path / "log.jsonl", query, root=root))
+
+    assert report.findings.in_order() == []
 
 
 async def test_a_question_that_was_deleted_is_found(engine: AsyncEngine, root: Path) -> None:

@@ -87,3 +87,9 @@ def test_no_half_of_a_secret_is_left_where_a_text_is_cut(secret: str) -> None:
         kept = scrub_to("x" * before + " " + secret + " " + "y" * 1_000, 20)
         assert len(kept) == 20
         assert secret[7:10] not in kept
+
+
+def test_no_half_of_a_secret_moves_up_where_others_were_masked_before_it() -> None:
+    KNOWN.add(PADDED)
+    secret = mint_secret(PEPPER).secret
+    assert scrub_to(" ".join([PADDED] * 8 + [secret]), 40) == " ".join(["***"] * 8 + ["sk-qw-**"])

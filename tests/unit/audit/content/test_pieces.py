@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.audit.content.pieces import RedactedPieces
+from app.audit.content.pieces import MAX_JSON_CHARACTERS, RedactedPieces
 from app.audit.content.redaction import Redaction, masking
 from app.protocol.filters.filter_rules import FilterRules
 from app.protocol.filters.rule import Action, Rule
@@ -65,6 +65,15 @@ def test_the_arguments_of_a_call_are_read_as_the_json_that_they_are() -> None:
     index, call_id, name, arguments = call(0, "call_1", "find_zebra", escaped)
     assert (index, call_id, name) == (0, "call_1", "find_[animal]")
     assert orjson.loads(arguments) == {"id": "[ticket]", "[ticket]": ["[animal]", 4711]}
+
+
+def test_long_arguments_are_a_text_whose_escapes_are_known() -> None:
+    long = orjson.dumps({"words": ["word"] * MAX_JSON_CHARACTERS}).decode()
+    escaped = long[:-1] + r',"id":"\u0041CME-4711","animal":"zebra "}'
+    arguments = call(0, "call_1", "find", escaped)[3]
+    assert "4711" not in arguments
+    assert "zebra" not in arguments
+    assert arguments.startswith(long[:-2])
 
 
 def test_arguments_in_pieces_are_a_text_in_pieces() -> None:
