@@ -21,8 +21,8 @@ def workers() -> Row:
         ),
         lines(
             "Second tries", "reqps",
-            "Requests given to another worker before the model had spoken, by reason; withheld ones "
-            "would have been a storm. Clients notice nothing of those that succeed.",
+            "Requests given to another worker before the model had spoken, by reason; withheld "
+            "ones would have been a storm. Clients notice nothing of those that succeed.",
             Query(rate("gateway_upstream_retries_total", by="reason"), "{{reason}}"),
             Query(rate("gateway_retries_withheld_total"), "withheld"),
         ),
