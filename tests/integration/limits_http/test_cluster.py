@@ -20,7 +20,7 @@ from tests.support.redis_cluster import RedisCluster
 from tests.support.scripted_worker import ScriptedWorker
 
 TENANTS = ("a", "b", "c")  # each on a node of its own
-ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
+ENDLESS = Answer(["word "], breaks=Break(End.HANG, 3))  # behind its word
 
 
 def held_in(cluster: RedisCluster) -> Held:

@@ -30,7 +30,7 @@ STREAMS = 4
 LEASE_SECONDS = 3.0  # a replica on a loaded machine, too, renews within it
 USED = 50 + 30
 ASKED = {"model": "qwythos", "messages": HELLO, "stream": True, "max_tokens": 100}
-ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
+ENDLESS = Answer(["word "], breaks=Break(End.HANG, 3))  # behind its word
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.support.scripted_worker import ScriptedWorker
 
 CLIENTS = 8
 HANG_SECONDS = 1.0  # then it is given up; no loaded machine takes as long
-ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
+ENDLESS = Answer(["word "], breaks=Break(End.HANG, 3))  # behind its word
 DEGRADED = "gateway_limits_degraded"
 
 Switch = Callable[[RedisServer], None]

@@ -19,7 +19,7 @@ from tests.support.scripted_worker import ScriptedWorker
 
 SPOKEN = re.compile(r"Please try again in (\S+)\.$")
 JITTER = 1.25
-ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
+ENDLESS = Answer(["word "], breaks=Break(End.HANG, 3))  # behind its word
 
 
 def assert_to_be_tried_again(response: Response, *, at_most_seconds: float) -> float:

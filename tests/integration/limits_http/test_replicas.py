@@ -43,7 +43,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 REPLICAS = 3
 CLIENTS = 64
 MAX_TOKENS = 88
-ENDLESS = Answer(["word "], breaks=Break(End.HANG, 1))
+ENDLESS = Answer(["word "], breaks=Break(End.HANG, 3))  # behind its word
 
 
 @dataclass(frozen=True)
