@@ -1,6 +1,8 @@
 """A gateway starts while the log is verified, or exported: it is accused of nothing."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from app.audit.part_reader import PartReader
 from app.audit.register import register_head
 from tests.integration.audit.exporting import exported, two_chains
 from tests.integration.audit.exporting import verified as verified_export
-from tests.integration.audit.replica import TABLES, WHOLE, Replica, replica, tamper, verified
+from tests.integration.audit.replica import TABLES, WHOLE, replica, tamper, verified
 
 LAST_DAYS = Part(since=datetime.now(UTC) - timedelta(days=7))
 
@@ -24,31 +26,34 @@ async def root(engine: AsyncEngine, tmp_path: Path) -> Path:
     return root
 
 
-def starts_one(
-    monkeypatch: pytest.MonkeyPatch, engine: AsyncEngine, root: Path, reader: type, name: str
+def after_first(
+    monkeypatch: pytest.MonkeyPatch, reader: type, name: str, step: Callable[[], Awaitable[None]]
 ) -> None:
-    """Once that method of the reader has been answered for the first time, a gateway starts, has a
-    request and ends."""
+    """Once that method of the reader has been answered for the first time, `step` is done."""
     read = getattr(reader, name)
-    started = []
+    done = []
 
-    async def read_and_start(self: object) -> object:
+    async def read_and_do(self: object) -> object:
         found = await read(self)
-        if not started:
-            started.append(True)
-            async with replica(root, engine) as process:
-                await process.request("req_new")
-                await process.checkpoint()
+        if not done:
+            done.append(True)
+            await step()
         return found
 
-    monkeypatch.setattr(reader, name, read_and_start)
+    monkeypatch.setattr(reader, name, read_and_do)
+
+
+async def one_comes_and_goes(engine: AsyncEngine, root: Path) -> None:
+    async with replica(root, engine) as process:
+        await process.request("req_new")
+        await process.checkpoint()
 
 
 @pytest.mark.parametrize("part", [WHOLE, LAST_DAYS], ids=["whole", "part"])
 async def test_between_the_list_of_chains_and_the_register(
     part: Part, engine: AsyncEngine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts_one(monkeypatch, engine, root, PartReader, "writers")
+    after_first(monkeypatch, PartReader, "writers", partial(one_comes_and_goes, engine, root))
     assert (await verified(engine, root, part=part)).findings.in_order() == []
 
 
@@ -61,7 +66,7 @@ async def test_while_an_export_begins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    starts_one(monkeypatch, engine, root, reader, name)
+    after_first(monkeypatch, reader, name, partial(one_comes_and_goes, engine, root))
     path = await exported(engine, tmp_path / "log.jsonl", ExportQuery(WHOLE), root=root)
     a_day_later = datetime.now(UTC).timestamp() + 86_400
     assert verified_export(path, now=a_day_later).findings.in_order() == []
@@ -75,28 +80,14 @@ async def test_a_row_of_the_register_that_is_signed_while_an_export_runs_is_in_i
     async with replica(root, engine) as witness:
         await witness.request("req_1")
         await witness.shipped()
-        _witnesses(monkeypatch, engine, root, witness)
-        path = await exported(engine, tmp_path / "log.jsonl", ExportQuery(WHOLE))
-    assert verified_export(path).findings.in_order() == []
 
-
-def _witnesses(
-    monkeypatch: pytest.MonkeyPatch, engine: AsyncEngine, root: Path, witness: Replica
-) -> None:
-    """Once the register was read, a gateway starts, and `witness` signs that it is there."""
-    read = LogReader.register
-    started = []
-
-    async def read_and_start(self: LogReader) -> object:
-        found = await read(self)
-        if not started:
-            started.append(True)
-            async with replica(root, engine) as process:
-                await process.request("req_new")
+        async def one_is_witnessed() -> None:
+            await one_comes_and_goes(engine, root)
             # As the shipper's upkeep does it now and then.
             witness.shipper._upkeep.register_head = await register_head(engine)
             await witness.checkpoint()
             await witness.shipped()
-        return found
 
-    monkeypatch.setattr(LogReader, "register", read_and_start)
+        after_first(monkeypatch, LogReader, "register", one_is_witnessed)
+        path = await exported(engine, tmp_path / "log.jsonl", ExportQuery(WHOLE))
+    assert verified_export(path).findings.in_order() == []
